@@ -1,0 +1,1 @@
+"""What the three processes share: settings, messages, channels, supervision, models."""

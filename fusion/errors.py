@@ -1,0 +1,30 @@
+"""The errors that a person can act on.
+
+The text of each is one sentence that says what is wrong and what to do. A command prints it
+without a traceback and exits non-zero; a client receives it as a JSON error.
+"""
+
+from __future__ import annotations
+
+# sysexits.h EX_CONFIG: a service that ends with it failed for a reason that a restart cannot mend.
+EXIT_CONFIGURATION = 78
+
+
+class FusionError(Exception):
+    """Base of every error whose text is meant for a person."""
+
+
+class ConfigurationError(FusionError):
+    """A setting, path, port or model that starting again will not mend."""
+
+
+class ModelError(FusionError):
+    """A model could not be loaded or failed while it worked."""
+
+
+class ProtocolError(FusionError):
+    """A client sent something that the protocol does not allow."""
+
+
+class ChannelFullError(FusionError):
+    """A neighbouring process has stopped taking messages."""

@@ -1,0 +1,196 @@
+"""What the three processes say to one another.
+
+Every message is an immutable value that names its session. A *turn* is one thing that the person
+says and its reply; a *revision* is one hearing of a turn. Turns count from 1 within a session,
+revisions from 1 within a turn. Times are `time.monotonic()` seconds, one clock for all processes
+of a machine.
+
+`PROVISIONAL` lists the messages that may give way to newer ones when a channel is full; every
+other message is delivered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SessionStarted:
+    """A client is ready. Sent to the language model and the voice, again when one restarts."""
+
+    session: str
+    audio_key: str
+    address: str
+    language: str
+    system_prompt: str
+    voice: str
+
+
+@dataclass(frozen=True)
+class SessionEnded:
+    """The client is gone: forget everything about it."""
+
+    session: str
+
+
+@dataclass(frozen=True)
+class ReadAhead:
+    """Words of an unfinished utterance that will not change: read them into the prompt cache."""
+
+    session: str
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A revision that may be the whole utterance: work on it, but let nothing be heard yet."""
+
+    session: str
+    turn: int
+    revision: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The person is done and this revision is what they said: the reply may be heard."""
+
+    session: str
+    turn: int
+    revision: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """The person went on speaking: stop all work on this and earlier revisions of the turn."""
+
+    session: str
+    turn: int
+    revision: int
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """The person speaks over the reply of this turn: be silent and stop working on it."""
+
+    session: str
+    turn: int
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """To the language model: all that was said aloud of a turn's interrupted reply."""
+
+    session: str
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True)
+class ReplyText:
+    """More text of a reply, as it is generated."""
+
+    session: str
+    turn: int
+    revision: int
+    text: str
+    at: float
+
+
+@dataclass(frozen=True)
+class ReplyEnded:
+    """The reply's text is complete."""
+
+    session: str
+    turn: int
+    revision: int
+    text: str
+    at: float
+
+
+@dataclass(frozen=True)
+class ReplyFailed:
+    """The reply cannot be made; `reason` is a sentence for the client."""
+
+    session: str
+    turn: int
+    revision: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Clause:
+    """A piece of the reply, ready to be spoken. `text` is as written; `index` counts from 0."""
+
+    session: str
+    turn: int
+    revision: int
+    index: int
+    text: str
+
+
+@dataclass(frozen=True)
+class ReplyComplete:
+    """To the voice: the reply has this many clauses and no more."""
+
+    session: str
+    turn: int
+    revision: int
+    clauses: int
+
+
+@dataclass(frozen=True)
+class SpeechStarted:
+    """The first sound of a reply went out."""
+
+    session: str
+    turn: int
+    first_clause_at: float
+    first_sound_at: float
+
+
+@dataclass(frozen=True)
+class ClauseSpoken:
+    """The sound of a clause begins to go out."""
+
+    session: str
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True)
+class SpeechEnded:
+    """The voice is done with a turn.
+
+    `spoken` is what was sent as sound, or None when nobody listens and nothing was made.
+    `sound_until` is when a client that plays without a gap reaches the end of what it was sent.
+    """
+
+    session: str
+    turn: int
+    spoken: str | None
+    sound_until: float
+
+
+Message = (
+    SessionStarted
+    | SessionEnded
+    | ReadAhead
+    | Proposal
+    | Commit
+    | Withdrawal
+    | Interruption
+    | Spoken
+    | ReplyText
+    | ReplyEnded
+    | ReplyFailed
+    | Clause
+    | ReplyComplete
+    | SpeechStarted
+    | ClauseSpoken
+    | SpeechEnded
+)
+
+PROVISIONAL = (ReadAhead, Proposal)

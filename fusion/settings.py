@@ -1,0 +1,286 @@
+"""Every setting, once: its flag, its environment variable, its default and its meaning.
+
+The flag of a field is `--` and its name; its environment variable is `WHISPERFUSION_` and its name
+in capitals. The paths that the original program read from the environment answer to their old
+names as well. A flag beats an environment variable, which beats the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import configargparse
+
+ENVIRONMENT_PREFIX = "WHISPERFUSION_"
+
+SYSTEM_PROMPT = (
+    "You are a friendly voice assistant. Answer in one or two short spoken sentences, "
+    "without lists, markup or emoji."
+)
+
+AUTO = "auto"
+
+
+def _setting(
+    default: Any,
+    group: str,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    environment: str | None = None,
+) -> Any:
+    """A field with what its flag needs. `environment` is an old name of its variable."""
+    return field(
+        default=default,
+        metadata={"group": group, "help": help, "choices": choices, "environment": environment},
+    )
+
+
+def _scratch(*parts: str) -> str:
+    return str(Path(os.environ.get("SCRATCH_SPACE", "/root/scratch-space"), *parts))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `main.py` was told. Passed whole to each process."""
+
+    # -- models -------------------------------------------------------------------------------
+    transcriber: str = _setting(
+        AUTO,
+        "models",
+        "speech recogniser; auto takes the best that this machine has",
+        choices=(AUTO, "faster_whisper", "tensorrt_llm"),
+    )
+    whisper_model: str = _setting(
+        "tiny.en", "models", "faster-whisper model: a name of the model table, a folder or a hub id"
+    )
+    language_model: str = _setting(
+        AUTO,
+        "models",
+        "language model library; auto takes the best that this machine has",
+        choices=(AUTO, "llama_cpp", "tensorrt_llm", "transformers", "openai_api"),
+    )
+    llm: str = _setting(
+        "smollm2-135m",
+        "models",
+        "language model: a name of the model table, a GGUF file, a folder or a hub id",
+    )
+    voice_library: str = _setting(
+        AUTO,
+        "models",
+        "speech synthesis library; auto takes the best that this machine has",
+        choices=(AUTO, "piper", "whisperspeech"),
+    )
+    voice: str = _setting(
+        "en_US-joe-medium", "models", "Piper voice: a name of the model table or an .onnx file"
+    )
+    cache: str = _setting(
+        str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "whisperfusion")),
+        "models",
+        "folder that fetched models are kept in",
+    )
+    threads: int = _setting(
+        0, "models", "CPU threads for all models together; 0 takes every core of the machine"
+    )
+
+    # -- TensorRT-LLM and other GPU models (the original's flags keep their names) ---------------
+    whisper_tensorrt_path: str = _setting(
+        _scratch("models", "whisper_small_en"),
+        "GPU models",
+        "folder of the Whisper TensorRT-LLM engines",
+        environment="WHISPER_PATH",
+    )
+    phi: bool = _setting(False, "GPU models", "use the Phi engine")
+    phi_tensorrt_path: str = _setting(
+        _scratch("models", "Phi-3-mini-4k-instruct"),
+        "GPU models",
+        "folder of the Phi TensorRT-LLM engine",
+        environment="PHI_PATH",
+    )
+    phi_tokenizer_path: str = _setting(
+        _scratch("models", "Phi-3-mini-4k-instruct", "tokenizer"),
+        "GPU models",
+        "folder of the Phi tokenizer",
+        environment="PHI_TOKENIZER_PATH",
+    )
+    phi_model_type: str = _setting(
+        "Phi-3-mini-4k-instruct",
+        "GPU models",
+        "which Phi the engine holds; decides prompt format and stop tokens",
+        choices=("phi-2", "Phi-3-mini-4k-instruct", "Phi-3-mini-128k-instruct"),
+        environment="PHI_MODEL_TYPE",
+    )
+    mistral: bool = _setting(False, "GPU models", "use the Mistral engine")
+    mistral_tensorrt_path: str = _setting(
+        _scratch("models", "mistral"),
+        "GPU models",
+        "folder of the Mistral TensorRT-LLM engine",
+        environment="MISTRAL_PATH",
+    )
+    mistral_tokenizer_path: str = _setting(
+        "teknium/OpenHermes-2.5-Mistral-7B",
+        "GPU models",
+        "folder or hub id of the Mistral tokenizer",
+        environment="MISTRAL_TOKENIZER_PATH",
+    )
+    kv_cache_fraction: float = _setting(
+        0.4, "GPU models", "share of the free GPU memory that the language model's cache may take"
+    )
+    transformers_model: str = _setting(
+        "microsoft/Phi-3-mini-4k-instruct",
+        "GPU models",
+        "transformers: a hub id, a folder or a GGUF file",
+    )
+    openai_url: str = _setting(
+        "",
+        "GPU models",
+        "address of an OpenAI-compatible server, as http://host:8000/v1; naming one chooses it",
+    )
+    openai_model: str = _setting("", "GPU models", "model name for that server; empty: its first")
+    openai_api_key: str = _setting("", "GPU models", "key for that server")
+    whisperspeech_t2s: str = _setting(
+        "collabora/whisperspeech:t2s-small-en+pl.model",
+        "GPU models",
+        "WhisperSpeech text-to-semantic model: repo:file or a path",
+    )
+    whisperspeech_s2a: str = _setting(
+        "collabora/whisperspeech:s2a-q4-tiny-en+pl.model",
+        "GPU models",
+        "WhisperSpeech semantic-to-acoustic model: repo:file or a path",
+    )
+    whisperspeech_speaker: str = _setting(
+        "", "GPU models", "file with a speaker embedding; empty: the library's own voice"
+    )
+    whisperspeech_instances: int = _setting(
+        1, "GPU models", "WhisperSpeech copies in GPU memory: how many people it speaks to at once"
+    )
+    torch_compile: bool = _setting(
+        True, "GPU models", "compile WhisperSpeech and transformers models with torch.compile"
+    )
+
+    # -- conversation -------------------------------------------------------------------------
+    system_prompt: str = _setting(SYSTEM_PROMPT, "conversation", "what the language model is told")
+    max_new_tokens: int = _setting(100, "conversation", "longest reply, in tokens")
+    max_prompt_tokens: int = _setting(
+        923, "conversation", "longest prompt, in tokens; older turns are left out to fit"
+    )
+    temperature: float = _setting(0.0, "conversation", "0 is greedy: the same reply each time")
+    top_p: float = _setting(1.0, "conversation", "nucleus sampling, for a temperature above 0")
+    reply_timeout: float = _setting(
+        30.0, "conversation", "seconds without any progress after which a reply counts as failed"
+    )
+
+    # -- listening ----------------------------------------------------------------------------
+    vad_threshold: float = _setting(0.5, "listening", "speech probability that counts as speech")
+    min_utterance: float = _setting(
+        0.16, "listening", "seconds of speech below which a sound is no utterance"
+    )
+    partial_interval: float = _setting(
+        0.5, "listening", "seconds between live transcripts while a person speaks"
+    )
+    work_ahead: bool = _setting(
+        True, "listening", "prepare the reply in the first short silence, before the turn is over"
+    )
+    provisional_silence: float = _setting(
+        0.13, "listening", "seconds of silence after which the reply is prepared"
+    )
+    smart_turn: bool = _setting(
+        True, "listening", "judge from voice and words whether the person is done"
+    )
+    wait_done: float = _setting(
+        0.26, "listening", "seconds of silence that end a turn when voice and words say it is over"
+    )
+    wait_unsure: float = _setting(
+        0.9, "listening", "the same when they disagree, or when smart_turn is off"
+    )
+    wait_unfinished: float = _setting(
+        1.6, "listening", "the same when both say that more will come"
+    )
+    wait_longest: float = _setting(2.5, "listening", "no turn stays open longer than this")
+
+    # -- being interrupted ----------------------------------------------------------------------
+    barge_in: bool = _setting(True, "interruption", "let people speak over the reply")
+    barge_in_speech: float = _setting(
+        0.3, "interruption", "seconds of speech that an interruption needs"
+    )
+    sound_ahead: float = _setting(
+        0.6, "interruption", "seconds of sound a client is sent before it is due to be heard"
+    )
+
+    # -- serving ------------------------------------------------------------------------------
+    host: str = _setting("0.0.0.0", "serving", "address to listen on")
+    transcription_port: int = _setting(6006, "serving", "WebSocket port that takes audio")
+    speech_port: int = _setting(8888, "serving", "WebSocket port that sends speech")
+    web_port: int = _setting(8000, "serving", "port of the web page; 0 serves none")
+    max_clients: int = _setting(4, "serving", "people served at once; more are told to WAIT")
+    max_connection_time: float = _setting(600.0, "serving", "seconds a client may stay")
+    handshake_timeout: float = _setting(10.0, "serving", "seconds to send the first message in")
+    max_message_bytes: int = _setting(1 << 20, "serving", "largest message a client may send")
+    allowed_origins: str = _setting(
+        "",
+        "serving",
+        "comma-separated origins whose pages may connect, or * for any; "
+        "empty: pages of the host that the socket itself is on",
+    )
+    trusted_proxies: str = _setting(
+        "", "serving", "comma-separated addresses or networks whose X-Forwarded-For is believed"
+    )
+    token: str = _setting("", "serving", "secret that every client must send; empty: none")
+    tls: bool = _setting(False, "serving", "serve https and wss, with a certificate made here")
+    tls_certificate: str = _setting("", "serving", "certificate file (PEM) for --tls")
+    tls_key: str = _setting("", "serving", "key file (PEM) for --tls")
+    log_level: str = _setting(
+        "info", "serving", "how much is logged", choices=("debug", "info", "warning", "error")
+    )
+
+    @property
+    def cache_folder(self) -> Path:
+        return Path(self.cache).expanduser()
+
+    @property
+    def cpu_threads(self) -> int:
+        """The thread budget of all models together."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+
+def parse(arguments: Sequence[str] | None = None) -> Settings:
+    """Read the command line and the environment. Ends the program on a mistake, as argparse does."""
+    values = vars(parser().parse_args(arguments))
+    return Settings(**{f.name: values[f.name] for f in dataclasses.fields(Settings)})
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `main.py`, made from the fields of `Settings`."""
+    result = configargparse.ArgumentParser(
+        prog="main.py",
+        description="Talk with a computer that is your own: WhisperFusion's three servers.",
+        formatter_class=configargparse.ArgumentDefaultsHelpFormatter,
+    )
+    hints = get_type_hints(Settings)
+    groups: dict[str, Any] = {}
+    for item in dataclasses.fields(Settings):
+        meta = item.metadata
+        if meta["group"] not in groups:
+            groups[meta["group"]] = result.add_argument_group(meta["group"])
+        options: dict[str, Any] = {"help": meta["help"], "default": item.default}
+        if hints[item.name] is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options |= {"type": hints[item.name], "choices": meta["choices"]}
+        groups[meta["group"]].add_argument(
+            f"--{item.name}", env_var=_environment_name(item), **options
+        )
+    return result
+
+
+def _environment_name(item: dataclasses.Field[Any]) -> str:
+    """The variable a field is read from: the original's name where only that one is set."""
+    name = ENVIRONMENT_PREFIX + item.name.upper()
+    old = item.metadata["environment"]
+    return old if old and old in os.environ and name not in os.environ else name

@@ -1,0 +1,93 @@
+"""The one interface of every language model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True)
+class ChatMessage:
+    """One part of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What to answer, and how. `temperature` 0 is greedy decoding."""
+
+    messages: tuple[ChatMessage, ...]
+    max_tokens: int = 100
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+
+class Cancellation:
+    """Tells a generation in another thread to stop.
+
+    A model polls `requested` between tokens; one that waits on something else registers what
+    ends that wait with `on_request`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+        self._requested = False
+
+    @property
+    def requested(self) -> bool:
+        return self._requested
+
+    def request(self) -> None:
+        """Ask for the stop. Safe from any thread, any number of times."""
+        with self._lock:
+            if self._requested:
+                return
+            self._requested = True
+            callbacks = list(self._callbacks)
+        for callback in callbacks:
+            callback()
+
+    def on_request(self, callback: Callable[[], None]) -> None:
+        """Call `callback` at the stop, or at once when it was asked for already."""
+        with self._lock:
+            if not self._requested:
+                self._callbacks.append(callback)
+                return
+        callback()
+
+
+class LanguageModel(Protocol):
+    """A loaded language model. Constructed by its own file's `load(settings)`."""
+
+    name: str
+    """For logs, e.g. "llama_cpp: SmolLM2-135M-Instruct.Q4_1.gguf"."""
+
+    max_concurrent: int
+    """How many generations it serves together; each runs in its own thread."""
+
+    def warm_up(self) -> None:
+        """Generate a few tokens so that the first reply is not slow."""
+
+    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+        """Length in tokens of the prompt that these messages become."""
+
+    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
+        """Yield the reply's text piece by piece, never half a character.
+
+        Ends early, without an error, within about a token of `cancellation`. Raises ModelError
+        with a sentence for the client when the reply cannot be made.
+        """
+
+    def read_ahead(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+        """Read a prompt whose last message is still growing into the cache, where there is one.
+
+        Does nothing for a model that has no prompt cache.
+        """
+
+    def close(self) -> None:
+        """Release the model. Idempotent."""

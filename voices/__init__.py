@@ -1,0 +1,1 @@
+"""Voices: reply text in, speech out."""

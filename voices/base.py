@@ -1,0 +1,46 @@
+"""The one interface of every voice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+OUTPUT_RATE = 24_000
+"""Hz; what goes to clients. A voice of another rate is resampled by the speech server."""
+
+
+class Voice(Protocol):
+    """A loaded voice. Constructed by its own file's `load(settings)`."""
+
+    name: str
+    """For logs, e.g. "piper: en_US-joe-medium"."""
+
+    sample_rate: int
+    """Hz of what `synthesize` yields."""
+
+    max_concurrent: int
+    """How many syntheses may run at the same time, each in its own thread."""
+
+    def warm_up(self) -> None:
+        """Speak a few sentences to nobody, with progress where it takes long."""
+
+    def synthesize(
+        self,
+        text: str,
+        *,
+        language: str = "en",
+        speaker: str = "",
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the sound of one clause: float32 mono in [-1, 1] at `sample_rate`.
+
+        `text` is already cleaned for speech (see `voices.sentences`). `speaker` is the voice that
+        the client asked for; an unknown one falls back to the default. Ends early once `cancelled`
+        returns True. Raises ModelError when the voice fails.
+        """
+
+    def close(self) -> None:
+        """Release the model. Idempotent."""

@@ -1,0 +1,1 @@
+"""The transcription server and its Python client."""
