@@ -1,0 +1,79 @@
+"""What every Whisper needs around it: signs that it wrote words nobody said.
+
+The two thresholds of `is_repetitive` and `is_silence` are those of OpenAI's Whisper
+(transcribe.py: compression_ratio_threshold, no_speech_threshold, logprob_threshold). The others
+are this project's own.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+COMPRESSION_LIMIT = 2.4
+NO_SPEECH_LIMIT = 0.6
+CONFIDENCE_LIMIT = -1.0
+
+LONGEST_TEXT = 224
+"""Tokens; Whisper's own limit for a window: half of its decoder's 448 positions."""
+
+SPARE_TOKENS = 16
+TOKENS_PER_SECOND = 15.0
+"""Fast English is about 6 tokens a second; scripts that Whisper spells in bytes need more."""
+
+PHANTOMS = frozenset(
+    {
+        "you",
+        "bye",
+        "thank you",
+        "thank you very much",
+        "thank you for watching",
+        "thanks for watching",
+        "thanks for watching and see you next time",
+        "please subscribe",
+        "subtitles by the amara.org community",
+    }
+)
+"""What Whisper is known to write over silence and noise, in lower case without edge punctuation."""
+
+PHANTOM_NO_SPEECH = 0.2
+PHANTOM_CONFIDENCE = -0.7
+
+
+def compression_ratio(text: str) -> float:
+    """UTF-8 bytes of `text` for each byte of it compressed; 0 for an empty text."""
+    encoded = text.encode()
+    return len(encoded) / len(zlib.compress(encoded)) if encoded else 0.0
+
+
+def is_repetitive(text: str) -> bool:
+    """Whether the decoder fell into a loop and wrote the same words again and again."""
+    return compression_ratio(text) > COMPRESSION_LIMIT
+
+
+def max_tokens(seconds: float) -> int:
+    """The most tokens that a person can say in so many seconds.
+
+    It stops a loop early: on a short utterance a runaway decoder would otherwise write a whole
+    window's worth of text before `is_repetitive` could see it.
+    """
+    return min(LONGEST_TEXT, SPARE_TOKENS + math.ceil(TOKENS_PER_SECOND * max(seconds, 0.0)))
+
+
+def is_silence(no_speech: float, confidence: float) -> bool:
+    """Whether the model itself doubts that anybody spoke.
+
+    `no_speech` is the probability of its no-speech token, `confidence` the mean log probability
+    of the text's tokens.
+    """
+    return no_speech > NO_SPEECH_LIMIT and confidence < CONFIDENCE_LIMIT
+
+
+def is_phantom(text: str, no_speech: float, confidence: float) -> bool:
+    """Whether `text` is a phrase that Whisper invents over noise, and it was not sure of it.
+
+    People say "thank you" too, so the phrase alone proves nothing.
+    """
+    words = text.strip().strip(".,!?…♪ ").lower()
+    unsure = no_speech > PHANTOM_NO_SPEECH or confidence < PHANTOM_CONFIDENCE
+    return not words or (words in PHANTOMS and unsure)
