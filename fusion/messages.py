@@ -24,6 +24,8 @@ class SessionStarted:
     language: str
     system_prompt: str
     voice: str
+    history: tuple[tuple[str, str], ...] = ()
+    """Earlier turns as (role, text), so that a restarted language model knows them again."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,69 @@
+"""When is the person done speaking? Pure: what is known in, the silence to wait for out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fusion.settings import Settings
+
+# A pause after one of these is a pause for thought: English function words that need another
+# word after them. Other languages rely on the voice alone.
+_LEADS_ON = frozenset(
+    "a an and as at because but by for from if in into like my no of on or our per so than that "
+    "the their then to um uh unless until very we're when where which while who whose with "
+    "without your i'm it's i'd he's she's they're you're".split()
+)
+
+_FULL_STOPS = (".", "!", "?", "。", "！", "？", "…", "؟", "।")
+
+
+@dataclass(frozen=True)
+class EndpointPolicy:
+    """The waits, in seconds of silence. See `Settings` for their meaning."""
+
+    smart_turn: bool
+    done: float
+    unsure: float
+    unfinished: float
+    longest: float
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> EndpointPolicy:
+        return cls(
+            smart_turn=settings.smart_turn,
+            done=settings.wait_done,
+            unsure=settings.wait_unsure,
+            unfinished=settings.wait_unfinished,
+            longest=settings.wait_longest,
+        )
+
+    def required_silence(self, probability: float | None, text: str | None) -> float:
+        """Seconds of silence that end the turn, never more than `longest`.
+
+        `probability` is the turn detector's (0..1) that the person is done, `text` the transcript;
+        None where it is not known (yet). Until the voice has been judged the wait is the unsure
+        one, so a verdict that comes late can only shorten it or hold the turn open in time.
+        """
+        if not self.smart_turn or probability is None:
+            wait = self.unsure
+        else:
+            wait = self._wait(probability, text)
+        return min(wait, self.longest)
+
+    def _wait(self, probability: float, text: str | None) -> float:
+        sounds_done = probability >= 0.5
+        reads_done = text is None or reads_finished(text)
+        if sounds_done and reads_done:
+            return self.done
+        if sounds_done or reads_done:
+            return self.unsure
+        return self.unfinished
+
+
+def reads_finished(text: str) -> bool:
+    """Whether a transcript could be all that the person wants to say."""
+    text = text.strip()
+    if not text or text.endswith(("...", "…", ",", "-", "–", "—", ":")):
+        return False
+    words = text.rstrip("".join(_FULL_STOPS)).split()
+    return bool(words) and words[-1].strip("\"'").lower() not in _LEADS_ON

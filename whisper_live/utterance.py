@@ -1,0 +1,101 @@
+"""The audio of one turn and what was heard in it so far. Pure values, bounded memory.
+
+Whisper hears at most 30 s at once. A longer utterance is heard in *pieces*, cut in pauses: a piece
+whose text will not change is settled and its audio dropped, so that what is left to transcribe at
+the end of a turn is short, however long the person spoke.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisper_live.activity import FRAME_SECONDS
+
+FRAME = 512
+SAMPLE_RATE = 16_000
+
+# The turn detector listens to the last 8 s (Smart Turn v3's input).
+_JUDGED_FRAMES = int(8.0 / FRAME_SECONDS)
+
+
+@dataclass
+class Piece:
+    """A stretch of the utterance, in frames since the connection began; `text` once heard."""
+
+    first: int
+    last: int
+    text: str | None = None
+
+
+class Utterance:
+    """Frames of speech and the pauses between, from the first word on.
+
+    `position` is the index of its first frame, counted from the beginning of the connection.
+    """
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.pieces: list[Piece] = []
+        self._frames: list[NDArray[np.float32]] = []
+        self._probabilities: list[float] = []
+        self._unsettled_from = position
+        self._recent: deque[NDArray[np.float32]] = deque(maxlen=_JUDGED_FRAMES)
+
+    @property
+    def end(self) -> int:
+        """Index of the frame after its last one."""
+        return self._unsettled_from + len(self._frames)
+
+    @property
+    def unsettled_from(self) -> int:
+        return self._unsettled_from
+
+    @property
+    def unsettled_seconds(self) -> float:
+        """Length of the audio that is not part of a piece yet."""
+        return len(self._frames) * FRAME_SECONDS
+
+    def append(self, frame: NDArray[np.float32], probability: float) -> None:
+        self._frames.append(frame)
+        self._probabilities.append(probability)
+        self._recent.append(frame)
+
+    def audio(self) -> NDArray[np.float32]:
+        """What is not part of a piece yet: float32 at 16 kHz."""
+        return np.concatenate(self._frames) if self._frames else np.zeros(0, np.float32)
+
+    def recent_audio(self) -> NDArray[np.float32]:
+        """The last 8 s, for the turn detector."""
+        return np.concatenate(self._recent) if self._recent else np.zeros(0, np.float32)
+
+    def quietest_cut(self, within: float) -> int:
+        """The frame index to cut a piece at: where the last `within` seconds sound least spoken."""
+        span = min(int(within / FRAME_SECONDS), len(self._frames))
+        tail = self._probabilities[len(self._probabilities) - span :]
+        return self.end - span + int(np.argmin(tail)) + 1
+
+    def cut(self, until: int) -> tuple[Piece, NDArray[np.float32]]:
+        """Make the audio before frame `until` a piece, whose text is still to come."""
+        count = until - self._unsettled_from
+        audio = np.concatenate(self._frames[:count])
+        piece = Piece(self._unsettled_from, until)
+        self.pieces.append(piece)
+        del self._frames[:count], self._probabilities[:count]
+        self._unsettled_from = until
+        return piece, audio
+
+    def settled_text(self) -> str | None:
+        """The pieces' text, or None while one is still being transcribed."""
+        texts = [piece.text for piece in self.pieces]
+        if any(text is None for text in texts):
+            return None
+        return join(*(text for text in texts if text))
+
+
+def join(*texts: str) -> str:
+    """Texts of consecutive stretches as one."""
+    return " ".join(text.strip() for text in texts if text.strip())
