@@ -1,0 +1,196 @@
+"""The web page on its own port, with both sockets on the same origin.
+
+A browser has to be asked only once to trust a certificate made here, and a firewall needs one open
+port: `/transcription` and `/audio` are relayed to the two WebSocket ports of this machine. As a
+proxy does, the relay names the client in X-Forwarded-For and keeps its Host and Origin.
+"""
+
+from __future__ import annotations
+
+import logging
+import mimetypes
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fusion.board import Board, Service
+from fusion.errors import ConfigurationError
+from fusion.relay import Relay
+from fusion.settings import Settings
+from fusion.tls import loopback_context, ssl_context
+
+logger = logging.getLogger(__name__)
+
+PAGE = Path(__file__).resolve().parent.parent / "web"
+RETRY_AFTER = 2  # seconds; models take from two seconds to some minutes to load
+START_TIMEOUT = 10.0
+STOP_TIMEOUT = 5.0
+
+HEADERS = {
+    # `ws:` and `wss:` let the page use a server elsewhere, as in /?ws=host.
+    "Content-Security-Policy": (
+        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self'; object-src 'none'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    # The files' names carry no version: a browser keeps them, but asks each time (ETag).
+    "Cache-Control": "no-cache",
+}
+
+
+class WebServer:
+    """Serves the page from a thread of its own, from `start` to `stop`."""
+
+    def __init__(self, settings: Settings, board: Board) -> None:
+        self._settings = settings
+        self._board = board
+        self._thread: threading.Thread | None = None
+        self._server: uvicorn.Server | None = None
+        self._port = settings.web_port
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    def start(self) -> None:
+        """Listen. Raises ConfigurationError, when the port is taken for example."""
+        context = ssl_context(self._settings)
+        listener = _listen(self._settings.host, self._settings.web_port)
+        self._port = listener.getsockname()[1]
+        self._server = uvicorn.Server(self._configuration(context))
+        self._thread = threading.Thread(
+            target=self._server.run, args=([listener],), name="web", daemon=True
+        )
+        self._thread.start()
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise ConfigurationError("the web server did not start: see the log above.")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Close the port and every connection. Doing it twice, or before `start`, does no harm."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.should_exit = True
+        self._thread.join(STOP_TIMEOUT)
+        if self._thread.is_alive():
+            logger.warning("The web server still runs %.0f s after it was stopped.", STOP_TIMEOUT)
+
+    def _configuration(self, context: ssl.SSLContext | None) -> uvicorn.Config:
+        return uvicorn.Config(
+            application(self._settings, self._board),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            # The relay looks at X-Forwarded-For itself: it believes --trusted_proxies alone.
+            proxy_headers=False,
+            ws_max_size=self._settings.max_message_bytes,
+            ws_per_message_deflate=False,  # audio does not get smaller
+            timeout_graceful_shutdown=2,
+            ssl_context_factory=(lambda config, default: context) if context else None,
+        )
+
+
+def application(settings: Settings, board: Board) -> ASGIApp:
+    """The ASGI application: page, health, metrics and the two relayed sockets."""
+    mimetypes.add_type("text/javascript", ".js")  # some systems' tables say text/plain
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_BoardMetrics(board))
+
+    def health(request: Request) -> Response:
+        reason = board.not_ready()
+        if reason is None:
+            return PlainTextResponse("ok")
+        return PlainTextResponse(reason, 503, headers={"Retry-After": str(RETRY_AFTER)})
+
+    def metrics(request: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    relay = Relay(settings, loopback_context(settings))
+    return _WithHeaders(
+        Starlette(
+            routes=[
+                Route("/healthz", health),
+                Route("/metrics", metrics),
+                WebSocketRoute("/transcription", relay.to(settings.transcription_port)),
+                WebSocketRoute("/audio", relay.to(settings.speech_port)),
+                # A Route and not a Mount, which would hand StaticFiles WebSockets as well.
+                Route("/{path:path}", StaticFiles(directory=PAGE, html=True)),
+            ]
+        )
+    )
+
+
+class _WithHeaders:
+    """Adds `HEADERS` to every HTTP response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, _adding_headers(send) if scope["type"] == "http" else send)
+
+
+def _adding_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return send_with_headers
+
+
+class _BoardMetrics(Collector):
+    """What the status board knows, in the form of Prometheus."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def collect(self) -> Iterator[Metric]:
+        ready = self._board.not_ready() is None
+        yield GaugeMetricFamily(
+            "whisperfusion_ready", "1 when the whole pipeline can answer.", value=float(ready)
+        )
+        restarts = CounterMetricFamily(
+            "whisperfusion_restarts", "Times that a service was started again.", labels=["service"]
+        )
+        for service in Service:
+            again = max(0, self._board.generation(service) - 1)
+            restarts.add_metric([service.name.lower()], again)
+        yield restarts
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Bound here and not in the thread, where nobody would see it fail."""
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=128)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the web page cannot be served on {host}:{port} ({error.strerror}): "
+            "stop the program that uses this port, or choose another with --web_port."
+        ) from error
