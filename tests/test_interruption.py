@@ -1,0 +1,137 @@
+"""Backchannels and the machine's own echo."""
+
+from __future__ import annotations
+
+import string
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whisper_live.interruption import is_backchannel, is_echo
+
+SPEECH = (
+    "The Brooklyn Bridge is a suspension bridge in New York City. It was opened in 1883, and it "
+    "connects Manhattan with Brooklyn across the East River. About 120,000 vehicles and many "
+    "people on foot cross it every day, and the view of the harbour is one of the best in town."
+)
+WORDS = SPEECH.split()
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        *("Mm-hm.", "mmhmm", "Mhm", "Hmm.", "Uh-huh.", "uh huh", "Um...", "Ah!", "Oh.", "Aha."),
+        *("Yeah.", "yeah, yeah", "Yep", "Yes.", "Okay.", "OK", "Okay, right.", "Right.", "Sure."),
+        *("I see.", "Oh, I see.", "Got it.", "All right.", "Wow, cool!", "Haha", "Ha ha ha."),
+        *("(coughs)", "[BLANK_AUDIO]", "*laughs*", "(music) [inaudible]", "♪ ♪", "♪ la la la ♪"),
+        *("", " ", "...", "Thank you.", "Thanks for watching!", "you", "(coughing) Mm-hm."),
+    ],
+)
+def test_listening_sounds_do_not_interrupt(heard: str) -> None:
+    assert is_backchannel(heard)
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        *("Stop.", "No.", "Wait", "Hold on.", "What?", "Why?", "Hello?", "Okay, stop."),
+        *("Yeah, but how old is it?", "Right, and who built it?", "I see the bridge.", "Is it?"),
+        *("Thank you, that is enough.", "(coughs) How long is it?", "You are wrong", "Okay Google"),
+        *("Sure thing, tell me more", "So what?", "The bridge", "Oh no", "Hmm, I do not think so"),
+    ],
+)
+def test_words_that_mean_something_interrupt(heard: str) -> None:
+    assert not is_backchannel(heard)
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        "The Brooklyn Bridge is a suspension bridge in New York City.",
+        "the brooklin bridge is a suspension bridge",
+        "It was open in 1883 and it connects",
+        "connects Manhatten with Brooklyn across the east reaver",
+        "About 120,000 vehicles and people on foot cross it",  # "many" was not heard
+        "bridge in New York. It was opened in 1883",  # nor was "City"
+        "Suspension bridge.",
+        "Manhattan",
+        "cross it every day and the view of the harbor",
+        "lyn Bridge is a suspension bri",
+    ],
+)
+def test_own_words_are_an_echo(heard: str) -> None:
+    assert is_echo(heard, SPEECH)
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        *("How old is it?", "What is it?", "Who built the Brooklyn Bridge?", "Is it far?"),
+        *("How many people cross it every day?", "When was it opened?", "What about the view?"),
+        *("And how long is the bridge?", "Tell me about the Golden Gate Bridge instead."),
+        *("Can I cross the bridge on foot?", "What is the best view of the harbour in town?"),
+        *("Stop.", "Wait, wait.", "No", "Hold on", "Never mind.", "Hey", "It was opened, stop."),
+        *("Queens", "Yes please", "Go on", "What", "cold city", "Thanks", "and you", "again"),
+        *("Is the city in the view of the river and of the day on it?", "", "..."),
+        "town in best the of one is harbour the of view the",  # the words, in another order
+    ],
+)
+def test_other_words_are_no_echo(heard: str) -> None:
+    assert not is_echo(heard, SPEECH)
+
+
+def test_a_command_is_heard_although_the_machine_says_it() -> None:
+    assert not is_echo("stop", "The next stop is Jay Street.")
+    assert is_echo("the next stop is Jay Street", "The next stop is Jay Street.")
+
+
+def test_numbers_and_symbols_are_compared_as_said() -> None:
+    assert is_echo("it has three parts and fifty percent", "It has 3 parts and fifty % of them.")
+
+
+def test_nothing_is_an_echo_of_silence() -> None:
+    assert not is_echo("How old is it?", "")
+
+
+@st.composite
+def echoes(draw: st.DrawFn) -> str:
+    """A run of spoken words in which up to 20 % of the letters were misheard."""
+    first = draw(st.integers(0, len(WORDS) - 4))
+    count = draw(st.integers(4, 20))
+    letters = list(" ".join(WORDS[first : first + count]))
+    places = [i for i, c in enumerate(letters) if c.isalpha()]
+    wrong = draw(st.sets(st.sampled_from(places), max_size=len(letters) // 5))
+    for place in wrong:
+        letters[place] = draw(st.sampled_from(string.ascii_lowercase))
+    return "".join(letters)
+
+
+@given(echoes())
+def test_a_misheard_run_of_words_is_an_echo(heard: str) -> None:
+    assert is_echo(heard, SPEECH)
+
+
+@given(st.integers(0, len(WORDS) - 12), st.integers(1, 10))
+def test_a_run_with_a_missed_word_is_an_echo(first: int, missed: int) -> None:
+    run = WORDS[first : first + 12]
+    assert is_echo(" ".join(run[:missed] + run[missed + 1 :]), SPEECH)
+
+
+@given(st.lists(st.sampled_from(["zebra", "quick", "jumpy", "fox", "lazy", "pizza"]), min_size=1))
+def test_foreign_words_are_no_echo(words: list[str]) -> None:
+    assert not is_echo(" ".join(words), SPEECH)
+
+
+@given(st.text(), st.text())
+def test_any_text_is_judged(heard: str, speaking: str) -> None:
+    if is_echo(heard, speaking):
+        assert any(c.isalnum() or c in "&%" for c in unicodedata.normalize("NFKD", heard))
+        assert any(c.isalnum() or c in "&%" for c in unicodedata.normalize("NFKD", speaking))
+
+
+@given(st.text())
+def test_nothing_without_a_letter_or_digit_interrupts(text: str) -> None:
+    decomposed = unicodedata.normalize("NFKD", text)
+    assert is_backchannel("".join(c for c in decomposed if not c.isalnum()))
