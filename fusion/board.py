@@ -1,0 +1,115 @@
+"""The status board: what each service is doing, for all processes to see.
+
+Shared memory without a lock. Each cell has one writer and is an aligned eight-byte number, which
+the processor writes whole; so a process that is killed can leave nothing half done or locked.
+"""
+
+from __future__ import annotations
+
+import enum
+import multiprocessing
+import time
+
+FRESH = 10.0  # seconds since the heartbeat within which a service counts as alive
+POLL_INTERVAL = 0.05
+
+_COLUMNS = 3
+_PHASE, _HEARTBEAT, _GENERATION = range(_COLUMNS)
+
+
+class Service(enum.IntEnum):
+    """The supervised processes, in the order in which they are started."""
+
+    VOICE = 0
+    TRANSCRIPTION = 1
+    LANGUAGE_MODEL = 2
+
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+        return ("the voice", "the transcriber", "the language model")[self]
+
+
+class Phase(enum.IntEnum):
+    """What a service is doing. WAITING: for others that have to be first."""
+
+    STARTING = 0
+    WAITING = 1
+    LOADING = 2
+    READY = 3
+    STOPPED = 4
+
+
+class Board:
+    """Phase, heartbeat and generation of each service, and whether the program is to stop.
+
+    It travels to a process that is started by `spawn`, as an argument of that process.
+    """
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._cells = context.RawArray("d", len(Service) * _COLUMNS + 1)
+
+    def start(self, service: Service) -> None:
+        """A new generation of the service begins. Only the supervisor calls it, once the
+        predecessor is dead."""
+        self._cells[_cell(service, _GENERATION)] += 1
+        self.report(service, Phase.STARTING)
+
+    def report(self, service: Service, phase: Phase) -> None:
+        self.beat(service)
+        self._cells[_cell(service, _PHASE)] = phase
+
+    def beat(self, service: Service) -> None:
+        """Say that the service is alive. Its working loop calls this, about once a second."""
+        self._cells[_cell(service, _HEARTBEAT)] = time.monotonic()
+
+    def phase(self, service: Service) -> Phase:
+        return Phase(int(self._cells[_cell(service, _PHASE)]))
+
+    def generation(self, service: Service) -> int:
+        """How often the service was started; 0 before the first time."""
+        return int(self._cells[_cell(service, _GENERATION)])
+
+    def silence(self, service: Service) -> float:
+        """Seconds since the service's last heartbeat."""
+        return time.monotonic() - float(self._cells[_cell(service, _HEARTBEAT)])
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the whole program is to end. The supervisor sets it."""
+        return bool(self._cells[-1])
+
+    @stopping.setter
+    def stopping(self, value: bool) -> None:
+        self._cells[-1] = value
+
+    def not_ready(self) -> str | None:
+        """Why the pipeline cannot answer, for a person to read; None when it can."""
+        if self.stopping:
+            return "the server is stopping"
+        reasons = (self._not_ready(service) for service in Service)
+        return next((reason for reason in reasons if reason), None)
+
+    def wait_for(self, service: Service, timeout: float) -> bool:
+        """Whether the service becomes ready within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while self.phase(service) != Phase.READY:
+            if self.stopping or time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_INTERVAL)
+        return True
+
+    def _not_ready(self, service: Service) -> str | None:
+        phase = self.phase(service)
+        if phase == Phase.READY:
+            alive = self.silence(service) < FRESH
+            return None if alive else f"{service.label} does not answer"
+        if self.generation(service) > 1:
+            return f"{service.label} is being restarted"
+        verbs = {Phase.STARTING: "starting", Phase.WAITING: "preparing", Phase.LOADING: "loading"}
+        return f"{verbs[phase]} {service.label}" if phase in verbs else f"{service.label} stopped"
+
+
+def _cell(service: Service, column: int) -> int:
+    return service * _COLUMNS + column

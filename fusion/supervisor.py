@@ -1,0 +1,207 @@
+"""Starts the three services, watches over them, and ends them together."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from fusion.board import Board, Phase, Service
+from fusion.errors import EXIT_CONFIGURATION
+from fusion.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+HUNG_AFTER = 60.0  # seconds without a heartbeat from a service that was ready
+CHECK_INTERVAL = 1.0
+STOP_GRACE = 4.0  # seconds between SIGTERM and SIGKILL; all is over within 5 s
+
+
+@dataclass(frozen=True)
+class Links:
+    """What a service needs to talk to the others. Travels to spawned processes as an argument."""
+
+    run_folder: str
+    authkey: bytes = field(repr=False)
+    board: Board
+    log_level: str = "info"
+
+    @property
+    def transcription_queue(self) -> str:
+        """Inbox of the language model."""
+        return str(Path(self.run_folder, "transcription_queue"))
+
+    @property
+    def audio_queue(self) -> str:
+        """Inbox of the voice."""
+        return str(Path(self.run_folder, "audio_queue"))
+
+    @property
+    def llm_queue(self) -> str:
+        """Inbox of the transcription server."""
+        return str(Path(self.run_folder, "llm_queue"))
+
+
+class Restarts:
+    """How long to wait before a service that died is started again. Pure: times are given."""
+
+    DELAYS = (0.0, 0.5, 2.0, 5.0)
+    WINDOW = 60.0  # seconds in which deaths count together
+
+    def __init__(self) -> None:
+        self._deaths: deque[float] = deque()
+
+    def died(self, now: float) -> float | None:
+        """Seconds to wait after a death at `now`, or None when there were too many: give up."""
+        while self._deaths and now - self._deaths[0] > self.WINDOW:
+            self._deaths.popleft()
+        self._deaths.append(now)
+        return None if len(self._deaths) > len(self.DELAYS) else self.DELAYS[len(self._deaths) - 1]
+
+
+class Supervisor:
+    """Runs `services`, module-level functions `run(settings, links)`, in a process each.
+
+    A service that dies is started again with fresh state while the others go on; one that ends
+    with `EXIT_CONFIGURATION` has said why starting again will not help, and ends the program.
+    """
+
+    def __init__(
+        self, settings: Settings, services: Mapping[Service, Callable[[Settings, Links], None]]
+    ) -> None:
+        self._settings = settings
+        self._services = services
+        self._context = multiprocessing.get_context("spawn")
+        self._folder = tempfile.TemporaryDirectory(prefix="whisperfusion-")
+        self.links = Links(self._folder.name, os.urandom(32), Board(), settings.log_level)
+        self._processes: dict[Service, SpawnProcess] = {}
+        self._restarts = {service: Restarts() for service in services}
+        self._due: dict[Service, float] = {}
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT (returns 0) or until a service cannot be kept alive
+        (returns the program's exit code). Only the main thread may call it."""
+        with self._folder, _termination_signals() as asked:
+            try:
+                for service in sorted(self._services):
+                    self._start(service)
+                return self._watch(asked)
+            finally:
+                self._stop()
+
+    def _watch(self, asked: int) -> int:
+        while True:
+            sentinels = {service: p.sentinel for service, p in self._processes.items()}
+            ready = wait([asked, *sentinels.values()], self._until_next_start())
+            if asked in ready:
+                return 0
+            for service in [service for service, s in sentinels.items() if s in ready]:
+                code = self._bury(service)
+                if code is not None:
+                    return code
+            self._start_due()
+            self._kill_hung()
+
+    def _start(self, service: Service) -> None:
+        process = self._context.Process(
+            target=self._services[service],
+            args=(self._settings, self.links),
+            name=service.name.lower(),
+        )
+        self.links.board.start(service)
+        resource_tracker.ensure_running()  # starting it later would unblock the signal
+        # The child inherits the blocked signal, and unblocks it once it knows how to treat Ctrl-C.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        self._processes[service] = process
+
+    def _bury(self, service: Service) -> int | None:
+        """Take note of a death. The program's exit code if it has to end, else None."""
+        process = self._processes.pop(service)
+        process.join(CHECK_INTERVAL)
+        if process.exitcode == EXIT_CONFIGURATION:
+            return EXIT_CONFIGURATION  # the service has said why
+        now = time.monotonic()
+        delay = self._restarts[service].died(now)
+        if delay is None:
+            print(
+                f"{service.label.capitalize()} died {len(Restarts.DELAYS) + 1} times within "
+                f"{Restarts.WINDOW:.0f} s and is given up; the log above says what it died of.",
+                file=sys.stderr,
+            )
+            return 1
+        logger.error(
+            "%s died (%s); started again in %.1f s", service.label, _cause(process.exitcode), delay
+        )
+        self.links.board.report(service, Phase.STOPPED)
+        self._due[service] = now + delay
+        return None
+
+    def _until_next_start(self) -> float:
+        now = time.monotonic()
+        return max(0.0, min([CHECK_INTERVAL, *(due - now for due in self._due.values())]))
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for service in [service for service, due in self._due.items() if due <= now]:
+            del self._due[service]
+            self._start(service)
+
+    def _kill_hung(self) -> None:
+        board = self.links.board
+        for service, process in self._processes.items():
+            if board.phase(service) == Phase.READY and board.silence(service) > HUNG_AFTER:
+                logger.error("%s hangs: no sign of life for %.0f s", service.label, HUNG_AFTER)
+                process.kill()
+
+    def _stop(self) -> None:
+        self.links.board.stopping = True
+        for process in self._processes.values():
+            process.terminate()
+        deadline = time.monotonic() + STOP_GRACE
+        for process in self._processes.values():
+            process.join(max(0.0, deadline - time.monotonic()))
+        for service, process in self._processes.items():
+            if process.is_alive():
+                logger.warning("%s did not stop and is killed", service.label)
+                process.kill()
+                process.join(CHECK_INTERVAL)
+
+
+@contextlib.contextmanager
+def _termination_signals() -> Iterator[int]:
+    """A file descriptor that becomes readable when the program is asked to end."""
+    asked, ask = os.pipe()
+    os.set_blocking(ask, False)
+    before = {
+        each: signal.signal(each, lambda *_: os.write(ask, b"\0"))
+        for each in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield asked
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        os.close(asked)
+        os.close(ask)
+
+
+def _cause(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return signal.Signals(-exitcode).name
+    return f"exit code {exitcode}"

@@ -1,0 +1,91 @@
+"""A supervised program of small services, for the tests of the supervisor.
+
+`python -m tests.supervised FOLDER SERVICE SERVICE SERVICE` runs the named functions as the voice,
+the transcriber and the language model. Each leaves its process id in FOLDER.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from fusion import logs, supervisor
+from fusion.board import Phase, Service
+from fusion.errors import ConfigurationError, ModelError
+from fusion.service import child_process
+from fusion.settings import Settings
+from fusion.supervisor import Links, Supervisor
+
+
+def _announce(service: Service, settings: Settings, links: Links) -> None:
+    links.board.report(service, Phase.READY)
+    name = f"{service.name}.{links.board.generation(service)}"
+    Path(settings.cache, f"{name}.tmp").write_text(str(os.getpid()))
+    Path(settings.cache, f"{name}.tmp").rename(Path(settings.cache, name))
+
+
+def _service(links: Links) -> Service:
+    """Which of the three this process is: the supervisor names processes after their service."""
+    return Service[multiprocessing.current_process().name.upper()]
+
+
+def good(settings: Settings, links: Links) -> None:
+    """Works until it is asked to stop."""
+    with child_process(_service(links), links) as stop:
+        _announce(_service(links), settings, links)
+        while not stop.wait(0.2):
+            links.board.beat(_service(links))
+        Path(settings.cache, f"{_service(links).name}.ended").touch()
+
+
+def stubborn(settings: Settings, links: Links) -> None:
+    """Neither stops when asked nor lets its thread end it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _announce(_service(links), settings, links)
+    while True:
+        time.sleep(1)
+
+
+def deaf(settings: Settings, links: Links) -> None:
+    """Does not look at its stop event."""
+    with child_process(_service(links), links):
+        _announce(_service(links), settings, links)
+        while True:
+            time.sleep(0.2)
+            links.board.beat(_service(links))
+
+
+def misconfigured(settings: Settings, links: Links) -> None:
+    with child_process(_service(links), links):
+        raise ConfigurationError("Port 6006 is taken; choose another with --transcription_port.")
+
+
+def dying(settings: Settings, links: Links) -> None:
+    with child_process(_service(links), links):
+        raise ModelError("The model does not answer; look at its memory.")
+
+
+def hanging(settings: Settings, links: Links) -> None:
+    """Is ready and then gives no sign of life, in its first generation."""
+    with child_process(_service(links), links) as stop:
+        _announce(_service(links), settings, links)
+        while not stop.wait(0.2):
+            if links.board.generation(_service(links)) > 1:
+                links.board.beat(_service(links))
+
+
+def main() -> int:
+    folder, *names = sys.argv[1:]
+    supervisor.HUNG_AFTER = 2.0
+    supervisor.Restarts.DELAYS = (0.0, 0.1, 0.2, 0.3)
+    logs.configure("info")
+    services = {service: globals()[name] for service, name in zip(Service, names, strict=True)}
+    return Supervisor(Settings(cache=folder), services).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""The supervisor, with real processes: restarts, endings, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fusion.errors import EXIT_CONFIGURATION
+from fusion.supervisor import Restarts
+
+ROOT = Path(__file__).parent.parent
+Start = Callable[..., "Program"]
+
+
+class Program:
+    """A supervised program that is running."""
+
+    def __init__(self, folder: Path, services: tuple[str, ...]) -> None:
+        self.folder = folder
+        (folder / "tmp").mkdir()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.supervised", str(folder), *services],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(folder / "tmp")},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def pid(self, name: str, timeout: float = 30.0) -> int:
+        """Process id of a service's generation, as VOICE.1, once it runs."""
+        wait_until((self.folder / name).exists, timeout, f"{name} to start")
+        return int((self.folder / name).read_text())
+
+    def pids(self) -> list[int]:
+        return [self.pid(f"{name}.1") for name in ("VOICE", "TRANSCRIPTION", "LANGUAGE_MODEL")]
+
+    def finish(self, timeout: float = 10.0) -> tuple[int, str]:
+        _, errors = self.process.communicate(timeout=timeout)
+        return self.process.returncode, errors
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs. A zombie, which its new parent has yet to collect, does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    programs: list[Program] = []
+
+    def run(*services: str) -> Program:
+        programs.append(Program(tmp_path, services or ("good", "good", "good")))
+        return programs[-1]
+
+    yield run
+    for program in programs:
+        # Its own session: this reaches children that a failed test left behind.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.process.pid, signal.SIGKILL)
+        program.process.communicate(timeout=10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_everything_soon(start: Start, number: signal.Signals) -> None:
+    program = start()
+    pids = program.pids()
+    asked = time.monotonic()
+    if number == signal.SIGINT:
+        os.killpg(program.process.pid, number)  # as a terminal does
+    else:
+        program.process.send_signal(number)
+    code, errors = program.finish()
+    assert time.monotonic() - asked < 5.0
+    assert code == 0
+    assert "Traceback" not in errors
+    assert not any(map(alive, pids))
+    assert len(list(program.folder.glob("*.ended"))) == 3, "a service was cut off"
+    assert not list((program.folder / "tmp").iterdir()), "the run folder was left behind"
+
+
+@pytest.mark.parametrize("kind", ["stubborn", "deaf"])
+def test_a_service_that_will_not_stop_is_killed(start: Start, kind: str) -> None:
+    program = start(kind, "good", "good")
+    pids = program.pids()
+    asked = time.monotonic()
+    program.process.terminate()
+    assert program.finish()[0] == 0
+    assert time.monotonic() - asked < 5.5
+    assert not any(map(alive, pids))
+
+
+@pytest.mark.parametrize("victim", ["VOICE", "TRANSCRIPTION", "LANGUAGE_MODEL"])
+def test_a_killed_service_is_restarted_alone(start: Start, victim: str) -> None:
+    program = start()
+    pids = program.pids()
+    killed = program.pid(f"{victim}.1")
+    os.kill(killed, signal.SIGKILL)
+    successor = program.pid(f"{victim}.2")
+    assert successor != killed
+    assert all(alive(pid) for pid in [successor, *pids] if pid != killed)
+    program.process.terminate()
+    code, errors = program.finish()
+    assert code == 0
+    assert "died (SIGKILL)" in errors
+    assert not alive(successor)
+
+
+@pytest.mark.parametrize("kind", ["good", "deaf"])
+def test_children_do_not_outlive_a_killed_parent(start: Start, kind: str) -> None:
+    program = start("good", kind, "good")
+    pids = program.pids()
+    program.process.kill()
+    wait_until(lambda: not any(map(alive, pids)), 6.0, "the children to end")
+
+
+def test_a_configuration_error_is_one_sentence(start: Start) -> None:
+    code, errors = start("good", "misconfigured", "good").finish(30.0)
+    assert code == EXIT_CONFIGURATION
+    assert errors == "Port 6006 is taken; choose another with --transcription_port.\n"
+
+
+def test_a_service_that_keeps_dying_is_given_up(start: Start) -> None:
+    code, errors = start("dying", "good", "good").finish(60.0)
+    assert code == 1
+    assert errors.count("The model does not answer; look at its memory.\n") == 5
+    assert errors.endswith(
+        "The voice died 5 times within 60 s and is given up; the log above says what it died of.\n"
+    )
+    assert "Traceback" not in errors
+
+
+def test_a_service_that_hangs_is_restarted(start: Start) -> None:
+    program = start("good", "good", "hanging")
+    hung = program.pid("LANGUAGE_MODEL.1")
+    assert alive(program.pid("LANGUAGE_MODEL.2"))
+    assert not alive(hung)
+    program.process.terminate()
+    code, errors = program.finish()
+    assert code == 0
+    assert "the language model hangs: no sign of life" in errors
+    assert errors.count("hangs") == 1
+
+
+def test_delays_grow_and_old_deaths_are_forgotten() -> None:
+    restarts = Restarts()
+    assert [restarts.died(t) for t in (0, 1, 2, 3)] == list(Restarts.DELAYS)
+    assert restarts.died(4) is None
+    restarts = Restarts()
+    assert [restarts.died(t * 61.0) for t in range(20)] == [0.0] * 20
