@@ -1,0 +1,340 @@
+"""Whisper by CTranslate2: the recogniser of machines without an engine, on CPU or CUDA.
+
+Whisper was trained on windows of 30 s, and on a CPU nearly all its time goes into encoding them. A
+spoken question fills two of the thirty seconds, so only the speech and a short margin are encoded
+here. The decoder must still see that the speech is over: given a short window alone, tiny.en wrote
+the sentence twice for 8 of 42 recordings. What silence looks like once encoded is the same each
+time, so it is computed once, when the model loads, and put behind the speech; then none of the 42
+repeats itself, and the encoder works a twentieth as long. On CUDA the whole window is cheap and is
+encoded as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import faster_whisper
+import numpy as np
+from faster_whisper.tokenizer import Tokenizer
+from numpy.typing import NDArray
+
+from fusion.errors import ModelError
+from fusion.models import resolve
+from fusion.settings import Settings
+from whisper_live.transcribers import guards
+from whisper_live.transcribers.base import (
+    NOTHING_HEARD,
+    SAMPLE_RATE,
+    WINDOW_SECONDS,
+    Transcript,
+    TranscriptionRequest,
+)
+
+logger = logging.getLogger(__name__)
+
+HOP = 160
+"""Samples of a mel frame. The encoder makes one state of two frames."""
+
+WHOLE_WINDOW = int(WINDOW_SECONDS * SAMPLE_RATE) // HOP
+HALF_WINDOW = WHOLE_WINDOW // 2
+MARGIN = 100
+"""Mel frames of silence encoded after the speech, before the prepared silence follows."""
+
+CUDA_BATCH = 8
+WORKERS = 2
+"""Calls that run at once: a final transcript never waits for a partial one."""
+
+LONGEST_CONTEXT = 223
+"""Tokens; Whisper keeps half of its decoder's 448 positions for what came before."""
+
+INAUDIBLE = 1e-4
+"""Peak below which there is nothing to hear: -80 dB of full scale."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the decoder looks for the text: greedily, by beam search or by drawing samples."""
+
+    beam: int = 1
+    temperature: float = 0.0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """CTranslate2's names for it."""
+        if self.temperature == 0.0:
+            return {"beam_size": self.beam}
+        return {
+            "beam_size": 1,
+            "num_hypotheses": SAMPLES,
+            "sampling_topk": 0,
+            "sampling_temperature": self.temperature,
+        }
+
+
+SAMPLES = 5
+"""Texts drawn at a temperature above 0; the most probable is taken (Whisper's best_of)."""
+
+FIRST = Decoding()
+AGAIN = (Decoding(beam=5), Decoding(temperature=0.4), Decoding(temperature=0.8))
+"""Tried in order over the whole window when the first text is doubtful."""
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What one decoding made of one request; `ran_on` when it repeated itself to the end."""
+
+    text: str
+    language: str
+    confidence: float
+    no_speech: float
+    ran_on: bool
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether another decoding may do better. Silence stays silence."""
+        if guards.is_silence(self.no_speech, self.confidence):
+            return False
+        return self.ran_on or self.confidence < guards.CONFIDENCE_LIMIT
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        return not self.ran_on, self.confidence
+
+    @property
+    def transcript(self) -> Transcript:
+        """The text, or nothing where the model invented it."""
+        if guards.is_silence(self.no_speech, self.confidence) or guards.is_phantom(
+            self.text, self.no_speech, self.confidence
+        ):
+            return NOTHING_HEARD
+        return Transcript(self.text, self.language, self.confidence, self.no_speech)
+
+
+def load(settings: Settings) -> FasterWhisper:
+    """Load `settings.whisper_model`. Raises ConfigurationError or ModelError."""
+    folder = resolve(settings.whisper_model, "whisper", settings.cache_folder)
+    return FasterWhisper(folder, threads=settings.cpu_threads)
+
+
+class FasterWhisper:
+    """A `Transcriber` (see base.py); safe to call from several threads at once."""
+
+    name = "faster_whisper"
+
+    def __init__(self, folder: Path, *, threads: int, max_batch: int | None = None) -> None:
+        """Load the CTranslate2 model in `folder`; `max_batch` None takes what suits the device.
+
+        Raises ModelError when the model cannot be read.
+        """
+        self._on_cuda = ctranslate2.get_cuda_device_count() > 0
+        self.max_batch = max_batch or (CUDA_BATCH if self._on_cuda else 1)
+        try:
+            whisper = faster_whisper.WhisperModel(
+                str(folder),
+                device="cuda" if self._on_cuda else "cpu",
+                compute_type="float16" if self._on_cuda else "int8",
+                cpu_threads=threads,
+                num_workers=WORKERS,
+                local_files_only=True,
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ModelError(
+                f"The Whisper model in {folder} cannot be loaded ({error}): "
+                "delete the folder so that it is fetched again, or name another --whisper_model."
+            ) from error
+        self._model = whisper.model
+        self._mel = whisper.feature_extractor
+        self._words = whisper.hf_tokenizer
+        self.languages = frozenset(whisper.supported_languages)
+        self._suppressed = _suppressed_tokens(Tokenizer(self._words, False))
+        self._silence = self._encoded_silence()
+
+    def warm_up(self) -> None:
+        """Transcribe a second of faint noise, so that every buffer is allocated."""
+        noise = np.random.default_rng(0).normal(scale=0.01, size=SAMPLE_RATE)
+        self._hear([TranscriptionRequest(noise.astype(np.float32))], FIRST)
+
+    def transcribe(
+        self,
+        requests: Sequence[TranscriptionRequest],
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[Transcript]:
+        """See `Transcriber.transcribe`. `cancelled` is asked between decodings."""
+        found = [NOTHING_HEARD] * len(requests)
+        audible = [i for i, request in enumerate(requests) if _is_audible(request.audio)]
+        for group in self._alike(requests, audible):
+            if cancelled():
+                break
+            heard = self._hear([requests[i] for i in group], FIRST)
+            for i, hearing in zip(group, heard, strict=True):
+                if hearing.is_doubtful:
+                    hearing = self._hear_again(requests[i], hearing, cancelled)
+                found[i] = hearing.transcript
+        return found
+
+    def close(self) -> None:
+        """See `Transcriber.close`."""
+        self._model.unload_model()
+
+    def _alike(
+        self, requests: Sequence[TranscriptionRequest], chosen: Sequence[int]
+    ) -> list[list[int]]:
+        """Group the chosen requests by what one call of the decoder must have in common."""
+        groups: dict[int, list[int]] = {}
+        for i in chosen:
+            groups.setdefault(len(self._context(requests[i])), []).append(i)
+        return list(groups.values())
+
+    def _hear(self, requests: Sequence[TranscriptionRequest], decoding: Decoding) -> list[Hearing]:
+        """Decode all requests at once, encoding no more of their audio than is needed."""
+        audio = [request.audio for request in requests]
+        encode = self._encode_whole if self._on_cuda else self._encode_speech
+        with _model_errors():
+            return self._decode(requests, encode(audio), decoding)
+
+    def _hear_again(
+        self,
+        request: TranscriptionRequest,
+        best: Hearing,
+        cancelled: Callable[[], bool],
+    ) -> Hearing:
+        """Encode the whole window as Whisper was trained, and decode it with growing freedom."""
+        if cancelled():
+            return best
+        with _model_errors():
+            encoded = self._encode_whole([request.audio])
+            for decoding in AGAIN:
+                if cancelled() or not best.is_doubtful:
+                    break
+                [hearing] = self._decode([request], encoded, decoding)
+                best = max(best, hearing, key=lambda each: each.rank)
+        logger.debug("Heard again: %r, confidence %.2f", best.text, best.confidence)
+        return best
+
+    def _decode(
+        self,
+        requests: Sequence[TranscriptionRequest],
+        encoded: ctranslate2.StorageView,
+        decoding: Decoding,
+    ) -> list[Hearing]:
+        languages = self._languages_of(requests, encoded)
+        prompts = [self._prompt(*pair) for pair in zip(requests, languages, strict=True)]
+        limits = [guards.max_tokens(len(request.audio) / SAMPLE_RATE) for request in requests]
+        results = self._model.generate(
+            encoded,
+            prompts,
+            max_length=len(prompts[0]) + max(limits),
+            suppress_tokens=self._suppressed,
+            return_scores=True,
+            return_no_speech_prob=True,
+            **decoding.options,
+        )
+        return [self._hearing(*each) for each in zip(results, languages, limits, strict=True)]
+
+    def _hearing(
+        self, result: ctranslate2.models.WhisperGenerationResult, language: str, limit: int
+    ) -> Hearing:
+        tokens = result.sequences_ids[0]
+        text = self._words.decode(tokens, skip_special_tokens=True).strip()
+        return Hearing(
+            text=text,
+            language=language,
+            # The score leaves the end-of-text token out of its mean; Whisper counts it.
+            confidence=result.scores[0] * len(tokens) / (len(tokens) + 1),
+            no_speech=result.no_speech_prob,
+            ran_on=len(tokens) >= limit or guards.is_repetitive(text),
+        )
+
+    def _languages_of(
+        self, requests: Sequence[TranscriptionRequest], encoded: ctranslate2.StorageView
+    ) -> list[str]:
+        """Each request's language, the most probable one where it names none."""
+        if not self._model.is_multilingual:
+            return ["en"] * len(requests)
+        if all(request.language for request in requests):
+            return [request.language or "" for request in requests]
+        detected = self._model.detect_language(encoded)
+        return [
+            request.language or ranking[0][0].strip("<|>")
+            for request, ranking in zip(requests, detected, strict=True)
+        ]
+
+    def _prompt(self, request: TranscriptionRequest, language: str) -> list[int]:
+        tokenizer = Tokenizer(
+            self._words, self._model.is_multilingual, task=request.task, language=language
+        )
+        return [*self._context(request), *tokenizer.sot_sequence, tokenizer.no_timestamps]
+
+    def _context(self, request: TranscriptionRequest) -> list[int]:
+        """The request's context as the decoder reads it: as text that came before."""
+        if not request.context.strip():
+            return []
+        tokens = self._words.encode(" " + request.context.strip(), add_special_tokens=False).ids
+        return [self._words.token_to_id("<|startofprev|>"), *tokens[-LONGEST_CONTEXT:]]
+
+    def _encode_whole(self, audio: Sequence[NDArray[np.float32]]) -> ctranslate2.StorageView:
+        return self._encode(np.stack([self._mel_frames(each, WHOLE_WINDOW) for each in audio]))
+
+    def _encode_speech(self, audio: Sequence[NDArray[np.float32]]) -> ctranslate2.StorageView:
+        """Encode each piece for itself and put the prepared silence behind it."""
+        frames = [_frames_to_encode(len(each)) for each in audio]
+        window = HALF_WINDOW if max(frames) <= HALF_WINDOW else WHOLE_WINDOW
+        padded = []
+        for each, count in zip(audio, frames, strict=True):
+            speech = np.asarray(self._encode(self._mel_frames(each, count)[np.newaxis]))
+            padded.append(np.concatenate([speech, self._silence[:, count // 2 : window // 2]], 1))
+        return ctranslate2.StorageView.from_array(np.concatenate(padded))
+
+    def _encoded_silence(self) -> NDArray[np.float32]:
+        """The states of a window without a sound, float32 [1, 1500, width]."""
+        return np.array(self._encode_whole([np.zeros(0, np.float32)]))
+
+    def _encode(self, mel: NDArray[np.float32]) -> ctranslate2.StorageView:
+        """Mel frames float32 [batch, bands, frames] to states [batch, frames / 2, width]."""
+        return self._model.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(mel)))
+
+    def _mel_frames(self, audio: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+        """Log-mel [bands, frames] of the audio, cut or followed by silence to fit."""
+        padded = np.zeros(frames * HOP, np.float32)
+        kept = audio[: len(padded)]
+        padded[: len(kept)] = kept
+        mel: NDArray[np.float32] = self._mel(padded, padding=0)
+        return mel
+
+
+def _frames_to_encode(samples: int) -> int:
+    """How many mel frames to encode: even, as the encoder makes one state of two."""
+    frames = -(-samples // HOP) + MARGIN
+    return min(frames + frames % 2, WHOLE_WINDOW)
+
+
+def _is_audible(audio: NDArray[np.float32]) -> bool:
+    return audio.size > 0 and float(np.abs(audio).max()) > INAUDIBLE
+
+
+def _suppressed_tokens(tokenizer: Tokenizer) -> list[int]:
+    """What no speech contains, as Whisper's own decoding.py lists it."""
+    special = (
+        tokenizer.transcribe,
+        tokenizer.translate,
+        tokenizer.sot,
+        tokenizer.sot_prev,
+        tokenizer.sot_lm,
+        tokenizer.no_speech,
+    )
+    return sorted({*tokenizer.non_speech_tokens, *special})
+
+
+@contextmanager
+def _model_errors() -> Iterator[None]:
+    """CTranslate2 tells of every failure by RuntimeError or ValueError."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"The speech recogniser failed: {error}") from error
