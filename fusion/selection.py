@@ -1,0 +1,245 @@
+"""Which library does each job: what the settings name, else the best that this machine has.
+
+`survey` finds out what there is, `choose` decides, and neither imports a model: each service
+imports the one module that was chosen, as `importlib.import_module(VOICES[name]).load(settings)`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from fusion.errors import ConfigurationError
+from fusion.settings import AUTO, Settings
+
+TRANSCRIBERS = {
+    "faster_whisper": "whisper_live.transcribers.faster_whisper",
+    "tensorrt_llm": "whisper_live.transcribers.tensorrt_llm",
+}
+LANGUAGE_MODELS = {
+    "llama_cpp": "language_models.llama_cpp",
+    "tensorrt_llm": "language_models.tensorrt_llm",
+    "transformers": "language_models.transformers",
+    "openai_api": "language_models.openai_api",
+}
+VOICES = {
+    "piper": "voices.piper",
+    "whisperspeech": "voices.whisperspeech",
+}
+
+PACKAGES = {
+    "whisper_live.transcribers.faster_whisper": ("faster_whisper",),
+    "whisper_live.transcribers.tensorrt_llm": ("tensorrt_llm", "torch", "whisper"),
+    "language_models.llama_cpp": ("xllamacpp",),
+    "language_models.tensorrt_llm": ("tensorrt_llm", "transformers"),
+    "language_models.transformers": ("torch", "transformers"),
+    "language_models.openai_api": (),
+    "voices.piper": ("piper",),
+    "voices.whisperspeech": ("torch", "whisperspeech"),
+}
+"""What must be importable for each module."""
+
+NEWEST_FOR_TENSORRT_LLM = (9, 0)
+"""Compute capability of Hopper: TensorRT-LLM 0.10.0 knows no newer GPU."""
+
+Engine = Literal["whisper", "phi", "mistral"]
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The first CUDA device. `capability` is its compute capability, as (8, 9) for Ada."""
+
+    name: str
+    capability: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the choice depends on."""
+
+    gpu: Gpu | None = None
+    packages: frozenset[str] = frozenset()
+    engines: frozenset[Engine] = frozenset()
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One library and, in a few words, where it runs and why."""
+
+    library: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.library} {self.reason}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A library for each of the three services."""
+
+    transcription: Pick
+    language_model: Pick
+    voice: Pick
+
+    def lines(self) -> list[str]:
+        """One line for each service, for the log."""
+        return [f"{f.name.replace('_', ' ')}: {getattr(self, f.name)}" for f in fields(self)]
+
+
+def survey(settings: Settings) -> Machine:
+    """Look at this machine. Imports no package and makes no CUDA context."""
+    wanted = {package for packages in PACKAGES.values() for package in packages}
+    return Machine(
+        gpu=first_gpu(),
+        packages=frozenset(name for name in wanted if importlib.util.find_spec(name)),
+        engines=engines_present(settings),
+    )
+
+
+def engines_present(settings: Settings) -> frozenset[Engine]:
+    """Which TensorRT-LLM engines are where the settings say."""
+    files: dict[Engine, Path] = {
+        "whisper": Path(settings.whisper_tensorrt_path, "encoder_config.json"),
+        "phi": Path(settings.phi_tensorrt_path, "config.json"),
+        "mistral": Path(settings.mistral_tensorrt_path, "config.json"),
+    }
+    # An unreadable folder (another user's home, say) holds no engine for us.
+    return frozenset(name for name, file in files.items() if os.access(file, os.R_OK))
+
+
+def language_engine(settings: Settings, engines: frozenset[Engine]) -> Engine:
+    """The engine that `--phi` or `--mistral` names, else the one that is there, Phi first."""
+    if settings.phi and settings.mistral:
+        raise ConfigurationError("--phi and --mistral exclude each other: give one of them.")
+    if settings.phi or settings.mistral:
+        return "phi" if settings.phi else "mistral"
+    return "mistral" if "mistral" in engines and "phi" not in engines else "phi"
+
+
+def choose(settings: Settings, machine: Machine) -> Choice:
+    """Decide. Raises ConfigurationError when what was asked for is not there."""
+    return Choice(
+        transcription=_transcription(settings, machine),
+        language_model=_language_model(settings, machine),
+        voice=_voice(settings, machine),
+    )
+
+
+def _transcription(settings: Settings, machine: Machine) -> Pick:
+    if settings.transcriber == "tensorrt_llm":
+        return _tensorrt(settings, machine, "whisper", "as --transcriber says")
+    if settings.transcriber != AUTO:
+        return _named(TRANSCRIBERS, settings.transcriber, machine, "--transcriber")
+    if settings.whisper_tensorrt_path != Settings.whisper_tensorrt_path:
+        return _tensorrt(settings, machine, "whisper", "as --whisper_tensorrt_path says")
+    if "whisper" in machine.engines and not _tensorrt_obstacle(TRANSCRIBERS, machine):
+        return _tensorrt(settings, machine, "whisper", "as its engines are there")
+    return Pick("faster_whisper", _place(machine))
+
+
+def _language_model(settings: Settings, machine: Machine) -> Pick:
+    engine = language_engine(settings, machine.engines)
+    asked = settings.phi or settings.mistral
+    if asked and settings.language_model not in (AUTO, "tensorrt_llm"):
+        raise ConfigurationError(
+            f"--{engine} asks for a TensorRT-LLM engine and --language_model for "
+            f"{settings.language_model}: give one of them."
+        )
+    if asked:
+        return _tensorrt(settings, machine, engine, f"as --{engine} says")
+    if settings.language_model == "tensorrt_llm":
+        return _tensorrt(settings, machine, engine, "as --language_model says")
+    if settings.language_model != AUTO:
+        return _named(LANGUAGE_MODELS, settings.language_model, machine, "--language_model")
+    if settings.openai_url:
+        return Pick("openai_api", f"at {settings.openai_url}, as --openai_url says")
+    if engine in machine.engines and not _tensorrt_obstacle(LANGUAGE_MODELS, machine):
+        return _tensorrt(settings, machine, engine, "as its engine is there")
+    if machine.gpu and not _missing(LANGUAGE_MODELS["transformers"], machine):
+        return Pick("transformers", _place(machine))
+    return Pick("llama_cpp", _cpu_reason(machine, "PyTorch and transformers are not installed"))
+
+
+def _voice(settings: Settings, machine: Machine) -> Pick:
+    if settings.voice_library != AUTO:
+        return _named(VOICES, settings.voice_library, machine, "--voice_library")
+    if machine.gpu and not _missing(VOICES["whisperspeech"], machine):
+        return Pick("whisperspeech", _place(machine))
+    return Pick("piper", _cpu_reason(machine, "WhisperSpeech is not installed"))
+
+
+def _named(table: dict[str, str], library: str, machine: Machine, flag: str) -> Pick:
+    if missing := _missing(table[library], machine):
+        raise ConfigurationError(
+            f"{flag} {library} needs the package {missing[0]}, which is not installed; "
+            "install it or choose another library."
+        )
+    return Pick(library, f"as {flag} says")
+
+
+def _tensorrt(settings: Settings, machine: Machine, engine: Engine, why: str) -> Pick:
+    """TensorRT-LLM with one engine, or ConfigurationError if it cannot run here."""
+    path = getattr(settings, f"{engine}_tensorrt_path")
+    if engine not in machine.engines:
+        raise ConfigurationError(
+            f"There is no TensorRT-LLM engine in {path}; build it with "
+            f"docker/scripts/build-{engine}.sh or name its folder with --{engine}_tensorrt_path."
+        )
+    table = TRANSCRIBERS if engine == "whisper" else LANGUAGE_MODELS
+    if obstacle := _tensorrt_obstacle(table, machine):
+        raise ConfigurationError(
+            f"The TensorRT-LLM engine in {path} cannot run here, as {obstacle}; "
+            "leave out the flag that asks for it to take what this machine has."
+        )
+    return Pick("tensorrt_llm", f"with the engine in {path}, {why}")
+
+
+def _tensorrt_obstacle(table: dict[str, str], machine: Machine) -> str:
+    """What keeps TensorRT-LLM 0.10.0 from running here; empty if nothing does."""
+    if machine.gpu is None:
+        return "no GPU was found"
+    if machine.gpu.capability > NEWEST_FOR_TENSORRT_LLM:
+        return f"TensorRT-LLM 0.10 does not know the newer {machine.gpu.name}"
+    if missing := _missing(table["tensorrt_llm"], machine):
+        return f"the package {missing[0]} is not installed"
+    return ""
+
+
+def _missing(module: str, machine: Machine) -> list[str]:
+    return [name for name in PACKAGES[module] if name not in machine.packages]
+
+
+def _place(machine: Machine) -> str:
+    return f"on the {machine.gpu.name}" if machine.gpu else "on the CPU, as no GPU was found"
+
+
+def _cpu_reason(machine: Machine, lacking: str) -> str:
+    return f"on the CPU, as {lacking if machine.gpu else 'no GPU was found'}"
+
+
+def first_gpu() -> Gpu | None:
+    """Ask the CUDA driver, without PyTorch and within milliseconds where there is none.
+
+    The numbers are of the driver's interface: attributes 75 and 76 are the two parts of the
+    compute capability.
+    """
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    count, device = ctypes.c_int(), ctypes.c_int()
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return None
+    name, major, minor = ctypes.create_string_buffer(256), ctypes.c_int(), ctypes.c_int()
+    if (
+        cuda.cuDeviceGet(ctypes.byref(device), 0)
+        or cuda.cuDeviceGetName(name, len(name), device)
+        or cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
+        or cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+    ):
+        return None
+    return Gpu(name.value.decode(errors="replace"), (major.value, minor.value))

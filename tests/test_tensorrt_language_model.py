@@ -1,0 +1,400 @@
+"""The language model on TensorRT-LLM, against the recorded interface of 0.10.0."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fusion.errors import ConfigurationError, ModelError
+from fusion.settings import Settings
+from language_models.base import Cancellation, ChatMessage, GenerationRequest
+from tests.contracts import executor
+from tests.contracts.executor import Player, Script
+
+HELLO = (ChatMessage("user", "Hello"),)
+PHI_3_END = 32007
+
+
+class ByteTokenizer:
+    """Each byte is a token; everything from 256 on is special."""
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(
+        self, ids: Sequence[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool
+    ) -> str:
+        assert skip_special_tokens
+        assert not clean_up_tokenization_spaces
+        return bytes(i for i in ids if i < 256).decode(errors="replace")
+
+
+def tokens(text: str) -> list[list[int]]:
+    return [[byte] for byte in text.encode()]
+
+
+@pytest.fixture
+def player(monkeypatch: pytest.MonkeyPatch) -> Player:
+    return executor.install(monkeypatch)
+
+
+@pytest.fixture
+def tokenizers_loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stands in for transformers; gives the names that were asked for."""
+    loaded: list[str] = []
+
+    def from_pretrained(name: str) -> ByteTokenizer:
+        if name.startswith("nobody/"):
+            raise OSError(f"{name} is not a local folder")
+        loaded.append(name)
+        return ByteTokenizer()
+
+    module = ModuleType("transformers")
+    module.AutoTokenizer = SimpleNamespace(from_pretrained=from_pretrained)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "transformers", module)
+    return loaded
+
+
+@pytest.fixture
+def library(
+    player: Player, tokenizers_loaded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> ModuleType:
+    """The module under test, imported over the stand-in."""
+    monkeypatch.delitem(sys.modules, "language_models.tensorrt_llm", raising=False)
+    module = importlib.import_module("language_models.tensorrt_llm")
+    monkeypatch.setitem(sys.modules, "language_models.tensorrt_llm", module)
+    return module
+
+
+def write_engine(folder: Path, version: str = "0.10.0", **build: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    limits = {"max_batch_size": 8, "max_input_len": 1024, "max_output_len": 200} | build
+    (folder / "config.json").write_text(json.dumps({"version": version, "build_config": limits}))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    write_engine(tmp_path / "phi")
+    (tmp_path / "tokenizer").mkdir()
+    return Settings(
+        phi=True,
+        phi_tensorrt_path=str(tmp_path / "phi"),
+        phi_tokenizer_path=str(tmp_path / "tokenizer"),
+        reply_timeout=5.0,
+    )
+
+
+@pytest.fixture
+def model(library: ModuleType, settings: Settings) -> Iterator[Any]:
+    loaded = library.load(settings)
+    yield loaded
+    loaded.close()
+
+
+def answer(model: Any, cancellation: Cancellation | None = None, **request: Any) -> list[str]:
+    generation = GenerationRequest(HELLO, **request)
+    return list(model.stream(generation, cancellation or Cancellation()))
+
+
+def eventually(condition: Any, seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+# -- loading --------------------------------------------------------------------------------------
+
+
+def test_the_engine_is_opened_with_its_share_of_the_memory(
+    library: ModuleType,
+    settings: Settings,
+    player: Player,
+    tokenizers_loaded: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO):
+        model = library.load(dataclasses.replace(settings, kv_cache_fraction=0.25))
+    model.close()
+    (opened,) = player.contract.made("Executor.__init__")
+    assert str(opened.arguments["model_path"]) == settings.phi_tensorrt_path
+    assert opened.arguments["model_type"].name == "DECODER_ONLY"
+    configuration = opened.arguments["executor_config"]
+    assert configuration.max_beam_width == 1
+    assert configuration.kv_cache_config.free_gpu_memory_fraction == 0.25
+    assert tokenizers_loaded == [settings.phi_tokenizer_path]
+    assert "Loaded LLM TensorRT Engine" in caplog.text
+    assert model.max_concurrent == 8
+
+
+def test_the_one_engine_that_is_there_is_loaded(
+    library: ModuleType, settings: Settings, tmp_path: Path, tokenizers_loaded: list[str]
+) -> None:
+    write_engine(tmp_path / "mistral")
+    only_mistral = dataclasses.replace(
+        settings,
+        phi=False,
+        phi_tensorrt_path=str(tmp_path / "none"),
+        mistral_tensorrt_path=str(tmp_path / "mistral"),
+    )
+    model = library.load(only_mistral)
+    model.close()
+    assert model.name == "tensorrt_llm: mistral"
+    assert tokenizers_loaded == ["teknium/OpenHermes-2.5-Mistral-7B"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"phi_tensorrt_path": "/nowhere/phi"}, "no TensorRT-LLM engine in /nowhere/phi"),
+        ({"phi_tokenizer_path": "/nowhere/tok"}, "no tokenizer folder /nowhere/tok"),
+        ({"phi_tokenizer_path": "nobody/tok"}, "nobody/tok cannot be loaded"),
+        ({"mistral": True}, "exclude each other"),
+    ],
+)
+def test_what_is_missing_is_one_sentence(
+    library: ModuleType, settings: Settings, change: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        library.load(dataclasses.replace(settings, **change))
+
+
+def test_an_engine_of_another_version_is_refused(library: ModuleType, settings: Settings) -> None:
+    write_engine(Path(settings.phi_tensorrt_path), version="0.11.0")
+    with pytest.raises(ConfigurationError, match=r"built by TensorRT-LLM 0\.11\.0"):
+        library.load(settings)
+
+
+def test_an_engine_that_does_not_open_is_one_sentence(
+    library: ModuleType, settings: Settings, player: Player
+) -> None:
+    player.refusal = "engine plan file is not compatible"
+    with pytest.raises(ConfigurationError, match="does not open on this GPU"):
+        library.load(settings)
+
+
+# -- one reply ------------------------------------------------------------------------------------
+
+
+def test_a_request_is_what_the_executor_takes(model: Any, player: Player) -> None:
+    player.scripts.append(Script(tokens("Hi")))
+    answer(model, max_tokens=40)
+    (call,) = player.contract.made("Executor.enqueue_request")
+    request = call.arguments["request"]
+    assert bytes(request.input_token_ids).decode() == "<|user|>\nHello<|end|>\n<|assistant|>"
+    assert request.max_new_tokens == 40
+    assert request.streaming is True
+    assert (request.end_id, request.stop_words) == (PHI_3_END, [[32000]])
+    assert request.output_config.exclude_input_from_output is True
+    assert vars(request.sampling_config) == {"beam_width": 1, "top_k": 1}
+
+
+def test_sampling_is_asked_for_with_a_seed_of_its_own(model: Any, player: Player) -> None:
+    player.scripts.extend([Script(tokens("Hi")), Script(tokens("Hi"))])
+    answer(model, temperature=0.7, top_p=0.9)
+    answer(model, temperature=0.7, top_p=0.9)
+    one, other = (
+        call.arguments["request"].sampling_config
+        for call in player.contract.made("Executor.enqueue_request")
+    )
+    assert (one.temperature, one.top_p) == (0.7, 0.9)
+    assert one.random_seed != other.random_seed
+
+
+def test_no_reply_is_longer_than_the_engine_allows(model: Any, player: Player) -> None:
+    player.scripts.append(Script(tokens("Hi")))
+    answer(model, max_tokens=4000)
+    (call,) = player.contract.made("Executor.enqueue_request")
+    assert call.arguments["request"].max_new_tokens == 200
+
+
+def test_a_prompt_that_does_not_fit_is_a_model_error(model: Any, player: Player) -> None:
+    long = GenerationRequest((ChatMessage("user", "word " * 300),))
+    with pytest.raises(ModelError, match="engine takes 1024"):
+        next(model.stream(long, Cancellation()))
+    assert not player.contract.made("Executor.enqueue_request")
+
+
+def test_text_comes_in_whole_characters_without_the_end_token(model: Any, player: Player) -> None:
+    player.scripts.append(Script([*tokens("Süß 👋🏽!"), [PHI_3_END]]))
+    pieces = answer(model)
+    assert "".join(pieces) == "Süß 👋🏽!"
+    assert len(pieces) == len("Süß 👋🏽!")
+
+
+def test_a_character_that_was_cut_off_is_not_sent(model: Any, player: Player) -> None:
+    player.scripts.append(Script([*tokens("Hi"), [0xF0], [0x9F]]))
+    assert "".join(answer(model)) == "Hi"
+
+
+def test_phi_2_ends_where_it_begins_another_instruction(
+    library: ModuleType, settings: Settings, player: Player
+) -> None:
+    model = library.load(dataclasses.replace(settings, phi_model_type="phi-2"))
+    written = " Fine.\nInstruct: And you?\nOutput: Well."
+    player.scripts.append(Script(tokens(written), held_from=len(" Fine.\nInstruct:")))
+    assert "".join(answer(model)) == " Fine."
+    assert [c.arguments["id"] for c in player.contract.made("Executor.cancel_request")] == [1]
+    model.close()
+
+
+def test_a_colon_that_never_comes_leaves_the_text_whole(
+    library: ModuleType, settings: Settings, player: Player
+) -> None:
+    model = library.load(dataclasses.replace(settings, phi_model_type="phi-2"))
+    player.scripts.append(Script(tokens("I can Instruct")))
+    assert "".join(answer(model)) == "I can Instruct"
+    model.close()
+
+
+def test_tokens_are_counted_over_the_whole_prompt(model: Any) -> None:
+    prompt = "<|system|>\nBe brief.<|end|>\n<|user|>\nHello<|end|>\n<|assistant|>"
+    assert model.count_tokens((ChatMessage("system", "Be brief."), *HELLO)) == len(prompt)
+
+
+# -- several replies ------------------------------------------------------------------------------
+
+
+def test_replies_run_together_and_do_not_mix(model: Any, player: Player) -> None:
+    texts = [letter * 20 for letter in "abcd"]
+    together = threading.Event()
+    player.scripts.extend(Script(tokens(t), held_from=1, release=together) for t in texts)
+    with ThreadPoolExecutor(4) as pool:
+        replies = [pool.submit(answer, model) for _ in texts]
+        eventually(lambda: player.most_at_once == 4)
+        together.set()
+        assert sorted("".join(r.result(timeout=10)) for r in replies) == texts
+
+
+def test_a_slow_reply_holds_up_no_other(model: Any, player: Player) -> None:
+    player.scripts.extend([Script(tokens("ab"), held_from=1), Script(tokens("cd"))])
+    slow = model.stream(GenerationRequest(HELLO), Cancellation())
+    assert next(slow) == "a"
+    assert "".join(answer(model)) == "cd"
+    slow.close()
+
+
+def test_one_thread_alone_reads(model: Any, player: Player) -> None:
+    player.scripts.extend([Script(tokens("ab")), Script(tokens("cd"))])
+    answer(model)
+    answer(model)
+    readers = {call.thread for call in player.contract.made("Executor.await_responses")}
+    assert len(readers) == 1
+    assert threading.get_ident() not in readers
+
+
+# -- what goes wrong ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", [[], tokens("Well")])
+def test_an_error_is_told_and_its_result_never_touched(
+    model: Any, player: Player, pieces: list[list[int]]
+) -> None:
+    player.scripts.append(Script(pieces, error="out of cache blocks"))
+    with pytest.raises(ModelError, match="out of cache blocks"):
+        answer(model)
+    player.scripts.append(Script(tokens("ok")))
+    assert "".join(answer(model)) == "ok"
+
+
+@pytest.mark.parametrize("on_cancel", ["final", "silent"])
+def test_a_cancelled_reply_ends_at_once(model: Any, player: Player, on_cancel: Any) -> None:
+    player.scripts.append(Script(tokens("abc"), on_cancel=on_cancel, held_from=1))
+    cancellation = Cancellation()
+    reply = model.stream(GenerationRequest(HELLO), cancellation)
+    assert next(reply) == "a"
+    threading.Timer(0.1, cancellation.request).start()
+    begun = time.monotonic()
+    assert list(reply) == []
+    assert time.monotonic() - begun < 2.0
+    assert [c.arguments["id"] for c in player.contract.made("Executor.cancel_request")] == [1]
+
+
+def test_a_cancellation_before_the_first_token_is_not_missed(model: Any, player: Player) -> None:
+    player.scripts.append(Script(tokens("abc")))
+    cancellation = Cancellation()
+    cancellation.request()
+    assert answer(model, cancellation) == []
+
+
+@pytest.mark.parametrize("on_cancel", ["final", "silent"])
+def test_nothing_is_kept_of_a_cancelled_request(
+    library: ModuleType,
+    model: Any,
+    player: Player,
+    on_cancel: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(library, "CANCEL_DEADLINE", 0.3)
+    player.scripts.append(Script(tokens("abc"), on_cancel=on_cancel, held_from=1))
+    reply = model.stream(GenerationRequest(HELLO), Cancellation())
+    next(reply)
+    reply.close()
+    eventually(lambda: not model._replies._replies)
+    unanswered = "did not answer its cancellation" in caplog.text
+    assert unanswered is (on_cancel == "silent")
+
+
+def test_a_finished_reply_is_not_cancelled(model: Any, player: Player) -> None:
+    player.scripts.append(Script(tokens("Hi")))
+    answer(model)
+    assert not player.contract.made("Executor.cancel_request")
+
+
+def test_no_progress_is_an_error(library: ModuleType, settings: Settings, player: Player) -> None:
+    model = library.load(dataclasses.replace(settings, reply_timeout=0.3))
+    player.scripts.append(Script(tokens("abc"), held_from=1))
+    with pytest.raises(ModelError, match=r"no progress for 0\.3 s"):
+        answer(model)
+    assert player.contract.made("Executor.cancel_request")
+    model.close()
+
+
+def test_when_the_executor_dies_every_reply_says_so(model: Any, player: Player) -> None:
+    player.scripts.append(Script(tokens("abc"), held_from=1))
+    reply = model.stream(GenerationRequest(HELLO), Cancellation())
+    next(reply)
+    player.death = "CUDA error"
+    with pytest.raises(ModelError, match="CUDA error"):
+        list(reply)
+    with pytest.raises(ModelError, match="CUDA error"):
+        answer(model)
+
+
+def test_closing_ends_what_runs_and_shuts_down_once(model: Any, player: Player) -> None:
+    player.scripts.append(Script(tokens("abc"), held_from=1))
+    reply = model.stream(GenerationRequest(HELLO), Cancellation())
+    next(reply)
+    model.close()
+    model.close()
+    with pytest.raises(ModelError, match="closed"):
+        list(reply)
+    assert len(player.contract.made("Executor.shutdown")) == 1
+
+
+# -- the stand-in itself --------------------------------------------------------------------------
+
+
+def test_the_stand_in_refuses_what_the_real_library_does_not_have(player: Player) -> None:
+    trt = sys.modules["tensorrt_llm.bindings.executor"]
+    with pytest.raises(TypeError, match="max_tokens"):
+        trt.Request(input_token_ids=[1], max_new_tokens=3, max_tokens=3)
+    with pytest.raises(TypeError, match="input_token_ids"):
+        trt.Request(input_token_ids=["a"], max_new_tokens=3)
+    with pytest.raises(AttributeError):
+        trt.Executor("x", trt.ModelType.DECODER_ONLY, trt.ExecutorConfig()).abort(1)
+    with pytest.raises(AttributeError):
+        _ = trt.ModelType.ENCODER_DECODER
