@@ -1,0 +1,103 @@
+# WhisperFusion's commands. `make help` lists them.
+#
+#   make run ARGS="--max_clients 2"     flags for main.py
+#   make run PYTHON=/path/to/python3.12 the Python that the environment is made with
+
+ARGS ?=
+PYTHON ?=
+
+VENV := .venv
+TORCH_VENV := .venv-torch
+# A stamp is newer than the lock file it was installed from, so a second run installs nothing.
+RUN_STAMP := $(VENV)/.installed-run
+DEV_STAMP := $(VENV)/.installed-dev
+TORCH_STAMP := $(TORCH_VENV)/.installed-torch
+
+INSTALL := -m pip install --disable-pip-version-check --no-input --progress-bar off --quiet
+TORCH := $(shell grep -o '^torch==[^ ]*' requirements-torch.txt)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run demo models test test-torch lint bench lock clean
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+run: models ## start WhisperFusion and say which address to open
+	@exec $(VENV)/bin/python main.py $(ARGS)
+
+demo: models ## start it if need be, ask it a spoken question, write reply.wav
+	@exec $(VENV)/bin/python -m whisper_live.demo $(ARGS)
+
+models: $(RUN_STAMP) ## fetch the default models into the cache
+	@$(VENV)/bin/python -m fusion.models >/dev/null
+
+test: lint models ## check style and types, then run the tests
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-torch: models $(TORCH_STAMP) ## run the tests of the PyTorch models in an environment of their own
+	$(TORCH_VENV)/bin/python -m pytest -m torch $(ARGS)
+
+lint: $(DEV_STAMP) ## check style and types
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m mypy
+
+bench: models $(DEV_STAMP) ## measure voice to voice latency
+	$(VENV)/bin/python -m benchmarks.voice_to_voice $(ARGS)
+
+# One set of versions: each file is locked on top of the one before it. torch stays out, since its
+# build depends on the machine. UPGRADE=--upgrade takes newer versions.
+UPGRADE ?=
+UV_COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock' $(UPGRADE)
+lock: $(VENV)/bin/python ## write the lock files from requirements*.txt
+	@$(VENV)/bin/python $(INSTALL) uv==0.13.9
+	$(UV_COMPILE) requirements.txt -o requirements.lock
+	$(UV_COMPILE) -c requirements.lock requirements.txt requirements-dev.txt -o requirements-dev.lock
+	grep -v '^torch==' requirements-torch.txt | $(UV_COMPILE) -c requirements-dev.lock \
+		requirements.txt requirements-dev.txt - -o requirements-torch.lock
+
+clean: ## remove the environments and what the tools left; models stay in their cache
+	rm -rf $(VENV) $(TORCH_VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache reply.wav
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(RUN_STAMP): requirements.lock | $(VENV)/bin/python
+	@echo "Installing the requirements (some minutes, the first time) ..." >&2
+	@$(VENV)/bin/python $(INSTALL) --require-hashes -r $<
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.lock $(RUN_STAMP)
+	@echo "Installing what tests and checks need ..." >&2
+	@$(VENV)/bin/python $(INSTALL) --require-hashes -r $<
+	@touch $@
+
+$(TORCH_STAMP): requirements-torch.lock requirements-torch.txt | $(TORCH_VENV)/bin/python
+	@echo "Installing PyTorch and what its tests need (some minutes) ..." >&2
+	@$(TORCH_VENV)/bin/python $(INSTALL) $(TORCH)
+	@$(TORCH_VENV)/bin/python $(INSTALL) --require-hashes -r $<
+	@touch $@
+
+# Takes the first Python that fits, and says which of the two things is missing when none does.
+MAKE_VENV = set -e; found=; bare=; \
+	for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10); do \
+		"$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null \
+			|| continue; \
+		if "$$python" -c 'import ensurepip, venv' 2>/dev/null; then found=$$python; break; fi; \
+		bare=$$python; \
+	done; \
+	if [ -n "$$found" ]; then \
+		echo "Making $(1) with $$("$$found" --version) ..." >&2; "$$found" -m venv --clear $(1); \
+	elif [ -n "$$bare" ]; then \
+		echo "$$bare cannot make virtual environments: install its venv package" \
+			"(on Debian and Ubuntu: sudo apt install python3-venv) and run make again." >&2; exit 1; \
+	else \
+		echo "No Python 3.10 to 3.13 found: install one, or name it as in" \
+			"make PYTHON=/path/to/python3.12 run." >&2; exit 1; \
+	fi
+
+$(VENV)/bin/python:
+	@$(call MAKE_VENV,$(VENV))
+
+$(TORCH_VENV)/bin/python:
+	@$(call MAKE_VENV,$(TORCH_VENV))
