@@ -1,0 +1,407 @@
+"""llama.cpp in this process, through `xllamacpp`: any GGUF model, on CPU or GPU.
+
+The library runs llama.cpp's server: one thread of its own owns the model and decodes all running
+requests together, in *slots*. Each slot keeps the tokens of its last prompt, so that a prompt that
+goes on from there is read only from the first difference. `_Slots` gives each conversation its own.
+
+Two ways lead in. Generation is a blocking call with a callback, which this file turns into an
+iterator. Chat templates and token counts are offered over HTTP only, on a random port of
+127.0.0.1 that a random key protects.
+
+What a cancellation can do: the callback runs after each token, and, as `return_progress` is set,
+after each batch of the prompt. The batch that is being computed is finished first, and a next
+one may have begun by then. `BATCH_TOKENS` is small for that reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import itertools
+import logging
+import queue
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import xllamacpp
+
+from fusion import models
+from fusion.errors import ConfigurationError, ModelError
+from fusion.settings import Settings
+from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
+
+logger = logging.getLogger(__name__)
+
+# Tokens of a prompt that are computed between two looks at a cancellation, and between two tokens
+# of the other people's replies. Reading is hardly slower than with llama.cpp's 512.
+BATCH_TOKENS = 32
+
+# Stands in a rendered prompt for the words that a growing message does not have yet. A
+# private-use character: no template trims it.
+CUT = "\ue000"
+
+HTTP_TIMEOUT = 10.0
+CLOSE_TIMEOUT = 5.0
+
+_DONE = object()
+
+
+def load(settings: Settings) -> LanguageModel:
+    """Load the GGUF file that `settings.llm` names.
+
+    Raises:
+        ConfigurationError: there is no such file, or llama.cpp cannot read it.
+    """
+    return LlamaCpp(models.resolve(settings.llm, "llm", settings.cache_folder), settings)
+
+
+class LlamaCpp:
+    """A GGUF model. Every method may be called from any thread."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.name = f"llama_cpp: {path.name}"
+        self.max_concurrent = settings.max_clients
+        self._settings = settings
+        self._slots = _Slots(settings.max_clients)
+        self._workers: set[threading.Thread] = set()
+        self._closed = threading.Event()
+        key = secrets.token_urlsafe(32)
+        self._server: Any = _start_server(path, settings, key)
+        self._http = httpx.Client(
+            base_url=self._server.listening_address,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=HTTP_TIMEOUT,
+            trust_env=False,
+        )
+        self._count = functools.lru_cache(maxsize=256)(self._count_tokens)
+
+    def warm_up(self) -> None:
+        """Read the system prompt into every slot and generate a few tokens."""
+        system = ChatMessage("system", self._settings.system_prompt)
+        request = GenerationRequest((system, ChatMessage("user", "Hello.")), max_tokens=4)
+        prefix = self._prompt_so_far((system, ChatMessage("user", "")))
+        for slot in self._slots.all:
+            self._read(prefix, slot.number, Cancellation())
+        for _ in self.stream(request, Cancellation()):
+            pass
+
+    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+        """Length in tokens of the prompt that these messages become, the template's included."""
+        return self._count(tuple(messages))
+
+    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
+        """Yield the reply's text as it is generated.
+
+        Raises:
+            ModelError: the prompt does not fit, or nothing came for `reply_timeout` seconds.
+        """
+        events: queue.SimpleQueue[Any] = queue.SimpleQueue()  # bounded by the request's own length
+        abandoned = Cancellation()
+
+        def receive(chunk: Mapping[str, Any]) -> bool:
+            events.put(chunk)
+            return abandoned.requested
+
+        def generate(slot: int) -> None:
+            try:
+                self._server.handle_chat_completions(_chat_request(request, slot), receive)
+            except (RuntimeError, ValueError) as error:
+                events.put(error)
+            finally:
+                events.put(_DONE)
+
+        # The caller is released at once; the call returns at its next look at `abandoned`.
+        cancellation.on_request(abandoned.request)
+        cancellation.on_request(lambda: events.put(_DONE))
+        self._start_worker(request.messages, abandoned, generate)
+        try:
+            while (event := self._next(events)) is not _DONE and not cancellation.requested:
+                if text := _delta(event):
+                    yield text
+        finally:
+            abandoned.request()
+
+    def read_ahead(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+        """Read the prompt up to the last whole word of the last message into a slot's cache.
+
+        Returns when it is read or, within two batches, cancelled.
+        """
+        self._require_open()
+        prefix = self._prompt_so_far(messages)
+        with self._slots.taken(tuple(messages), cancellation) as slot:
+            self._read(prefix, slot.number, cancellation)
+
+    def close(self) -> None:
+        """Stop all generations and release the model."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._slots.cancel_all()
+        for worker in tuple(self._workers):
+            worker.join(CLOSE_TIMEOUT)
+        self._http.close()
+        self._server = None  # the last reference: llama.cpp's threads end with it
+
+    def _start_worker(
+        self,
+        messages: tuple[ChatMessage, ...],
+        cancellation: Cancellation,
+        generate: Callable[[int], None],
+    ) -> None:
+        """Run `generate` in a thread of its own, with a slot that is held until it returns."""
+
+        def work() -> None:
+            try:
+                with self._slots.taken(messages, cancellation) as slot:
+                    generate(slot.number)
+            finally:
+                self._workers.discard(threading.current_thread())
+
+        self._require_open()
+        worker = threading.Thread(target=work, name="llama_cpp request", daemon=True)
+        self._workers.add(worker)
+        worker.start()
+
+    def _require_open(self) -> None:
+        if self._closed.is_set():
+            raise ModelError("The language model has been closed.")
+
+    def _next(self, events: queue.SimpleQueue[Any]) -> Any:
+        try:
+            return events.get(timeout=self._settings.reply_timeout)
+        except queue.Empty:
+            raise ModelError(
+                f"The language model made no progress for {self._settings.reply_timeout:g} "
+                "seconds; the machine may be overloaded."
+            ) from None
+
+    def _read(self, prompt: str, slot: int, cancellation: Cancellation) -> None:
+        """Read a prompt into a slot. llama.cpp samples one token at its end, which is dropped."""
+        failure: list[ModelError] = []
+
+        def receive(chunk: Mapping[str, Any]) -> bool:
+            if "error" in chunk:
+                failure.append(_failure(chunk["error"]))
+            return cancellation.requested
+
+        request = {
+            "prompt": prompt,
+            "max_tokens": 1,
+            "stream": True,
+            "return_progress": True,
+            "cache_prompt": True,
+            "id_slot": slot,
+        }
+        self._server.handle_completions(request, receive)
+        if failure:
+            raise failure[0]
+
+    def _prompt_so_far(self, messages: Sequence[ChatMessage]) -> str:
+        """The prompt up to and without the last word of the last message.
+
+        That word may still grow, and tokens join letters: they are sure only up to the space
+        before it, which itself belongs to the next word's token.
+        """
+        last = messages[-1]
+        whole_words = last.content.rpartition(" ")[0]
+        cut = ChatMessage(last.role, whole_words + CUT)
+        prompt = self._render((*messages[:-1], cut))
+        return prompt[: prompt.rindex(CUT)].rstrip(" ")
+
+    def _render(self, messages: Sequence[ChatMessage]) -> str:
+        answer = self._post("/apply-template", {"messages": _as_json(messages)})
+        return str(answer["prompt"])
+
+    def _count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
+        prompt = self._render(messages)
+        answer = self._post(
+            "/tokenize", {"content": prompt, "add_special": True, "parse_special": True}
+        )
+        return len(answer["tokens"])
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        try:
+            return self._http.post(path, json=body).raise_for_status().json()
+        except httpx.HTTPError as error:
+            logger.warning("llama.cpp's %s failed: %s", path, error)
+            raise ModelError(
+                "The language model could not turn the conversation into a prompt."
+            ) from error
+
+
+@dataclass(eq=False)
+class _Slot:
+    """What one of llama.cpp's slots holds, and who uses it."""
+
+    number: int
+    messages: tuple[ChatMessage, ...] = ()
+    user: Cancellation | None = None
+    used_at: float = 0.0
+
+    @property
+    def free(self) -> bool:
+        """Free now, or as soon as llama.cpp has noticed that its user was cancelled."""
+        return self.user is None or self.user.requested
+
+
+class _Slots:
+    """Gives each conversation the slot that knows it, else the one unused for longest.
+
+    llama.cpp itself would choose by the share of equal tokens. With one system prompt for all,
+    that share is large between strangers, who would then overwrite each other's cache in turns.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._lock = threading.Lock()
+        self.all = tuple(_Slot(number) for number in range(count))
+
+    @contextlib.contextmanager
+    def taken(
+        self, messages: tuple[ChatMessage, ...], cancellation: Cancellation
+    ) -> Iterator[_Slot]:
+        """A slot for this prompt. llama.cpp queues the request if it is still busy."""
+        with self._lock:
+            candidates = [slot for slot in self.all if slot.free] or self.all
+            slot = max(candidates, key=lambda s: (_kinship(s.messages, messages), -s.used_at))
+            slot.messages, slot.user, slot.used_at = messages, cancellation, time.monotonic()
+        try:
+            yield slot
+        finally:
+            with self._lock:
+                if slot.user is cancellation:
+                    slot.user = None
+
+    def cancel_all(self) -> None:
+        with self._lock:
+            users = [slot.user for slot in self.all if slot.user]
+        for user in users:
+            user.request()
+
+
+def _kinship(held: Sequence[ChatMessage], wanted: Sequence[ChatMessage]) -> int:
+    """How many characters say that two prompts are of one conversation; 0 for strangers.
+
+    Equal messages count wherever they stand, as older turns are left out of long conversations.
+    The system prompt does not count. A growing message counts if most of it was kept.
+    """
+    said = {message for message in wanted if message.role != "system"}
+    equal = sum(len(message.content) for message in said.intersection(held))
+    if equal or not held:
+        return equal
+    before, now = held[-1].content, wanted[-1].content
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(before, now, strict=False))
+    same_start = len(list(same))
+    return same_start if same_start * 2 > len(before) else 0
+
+
+def _start_server(path: Path, settings: Settings, key: str) -> Any:
+    """Load the model and start llama.cpp's threads."""
+    _require_gguf(path)
+    slots = settings.max_clients
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(path)
+    parameters.n_parallel = slots
+    parameters.n_ctx = slots * _context_length(settings)
+    parameters.n_batch = parameters.n_ubatch = BATCH_TOKENS
+    parameters.cpuparams.n_threads = settings.cpu_threads
+    parameters.cpuparams_batch.n_threads = settings.cpu_threads
+    parameters.enable_reasoning = 0  # a model that thinks first would keep the person waiting
+    parameters.cache_ram_mib = 0  # the slots hold what can be of use again
+    parameters.cache_idle_slots = False
+    parameters.verbosity = -1
+    parameters.api_keys = [key]
+    parameters.port = 0
+    parameters.n_threads_http = settings.max_clients
+    parameters.ui = False
+    try:
+        with _signal_handlers_kept():
+            return xllamacpp.Server(parameters)
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"llama.cpp cannot load {path}: the file is damaged or incomplete, its architecture is "
+            f"unknown to xllamacpp {xllamacpp.__version__}, or the memory does not suffice."
+        ) from error
+
+
+def _context_length(settings: Settings) -> int:
+    """Tokens a slot must hold: prompt and reply, rounded up as llama.cpp does, to 256."""
+    return -(-(settings.max_prompt_tokens + settings.max_new_tokens) // 256) * 256
+
+
+def _require_gguf(path: Path) -> None:
+    """llama.cpp says only that it failed: find the plain reasons first."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The language model {path} cannot be read ({error.strerror}): check --llm."
+        ) from error
+    if magic != b"GGUF":
+        raise ConfigurationError(
+            f"{path} is no GGUF file: give --llm one, or delete it to have it fetched again."
+        )
+
+
+@contextlib.contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Undo what the library does at start: it takes SIGINT and SIGTERM away from the program.
+
+    `signal.signal` works in the main thread only, so this is the C library's `sigaction`, with a
+    buffer that is larger than the structure on any platform.
+    """
+    libc = ctypes.CDLL(None)
+    kept = {number: ctypes.create_string_buffer(512) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, action in kept.items():
+        libc.sigaction(number, None, action)
+    try:
+        yield
+    finally:
+        for number, action in kept.items():
+            libc.sigaction(number, action, None)
+
+
+def _chat_request(request: GenerationRequest, slot: int) -> dict[str, Any]:
+    return {
+        "messages": _as_json(request.messages),
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "top_k": 0,  # off: the two above are what can be set
+        "min_p": 0.0,
+        "stream": True,
+        "return_progress": True,
+        "cache_prompt": True,
+        "id_slot": slot,
+    }
+
+
+def _as_json(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _delta(event: Any) -> str:
+    """The text that a chunk brings, if any. Raises ModelError for one that tells of a failure."""
+    if isinstance(event, Exception):
+        raise ModelError("The language model refused the request.") from event
+    if "error" in event:
+        raise _failure(event["error"])
+    return "".join(choice["delta"].get("content") or "" for choice in event["choices"])
+
+
+def _failure(error: Mapping[str, Any]) -> ModelError:
+    logger.warning("llama.cpp: %s", error.get("message"))
+    if error.get("type") == "exceed_context_size_error":
+        return ModelError(
+            f"The conversation has {error['n_prompt_tokens']} tokens, and the language model's "
+            f"context holds {error['n_ctx']}: say it in fewer words."
+        )
+    return ModelError("The language model failed to answer.")

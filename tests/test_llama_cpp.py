@@ -1,0 +1,315 @@
+"""llama.cpp with the default model's real weights."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fusion import models
+from fusion.errors import ConfigurationError, ModelError
+from fusion.settings import Settings
+from language_models.base import Cancellation, ChatMessage, GenerationRequest
+from language_models.llama_cpp import LlamaCpp, _kinship, _Slots, load
+
+SETTINGS = Settings(max_clients=2)
+SYSTEM = ChatMessage("system", SETTINGS.system_prompt)
+LONG_TEXT = "The ferry crosses the river every hour of the day. " * 30
+
+
+@pytest.fixture(scope="module")
+def gguf() -> Path:
+    return models.resolve(SETTINGS.llm, "llm", SETTINGS.cache_folder)
+
+
+@pytest.fixture(scope="module")
+def model(gguf: Path) -> Iterator[LlamaCpp]:
+    model = LlamaCpp(gguf, SETTINGS)
+    model.warm_up()
+    yield model
+    model.close()
+
+
+def ask(*texts: str) -> tuple[ChatMessage, ...]:
+    """A conversation: the person and the machine speak in turns."""
+    roles = itertools.cycle(("user", "assistant"))
+    return (SYSTEM, *(ChatMessage(role, text) for role, text in zip(roles, texts, strict=False)))
+
+
+def reply(model: LlamaCpp, *texts: str, max_tokens: int = 24) -> str:
+    return "".join(model.stream(GenerationRequest(ask(*texts), max_tokens), Cancellation()))
+
+
+class PromptTokens:
+    """How many tokens of a prompt had to be read, as llama.cpp tells with the last chunk."""
+
+    def __init__(self, model: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read: list[int] = []
+        self.slots: list[int] = []
+        self._server = model._server
+        monkeypatch.setattr(model, "_server", self)
+
+    def handle_chat_completions(self, request, callback):  # type: ignore[no-untyped-def]
+        def receive(chunk):  # type: ignore[no-untyped-def]
+            if "timings" in chunk:
+                self.read.append(chunk["timings"]["prompt_n"])
+            return callback(chunk)
+
+        self.slots.append(request["id_slot"])
+        return self._server.handle_chat_completions(request, receive)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._server, name)
+
+
+@pytest.fixture
+def prompt_tokens(model: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> PromptTokens:
+    return PromptTokens(model, monkeypatch)
+
+
+def wait_until_free(model: LlamaCpp, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while any(slot.user is not None for slot in model._slots.all):
+        assert time.monotonic() < deadline, "a slot is still taken"
+        time.sleep(0.02)
+
+
+def cpu_seconds_of_idling(seconds: float = 1.0) -> float:
+    before = time.process_time()
+    time.sleep(seconds)
+    return time.process_time() - before
+
+
+def test_a_reply_comes_in_pieces_and_is_the_same_each_time(model: LlamaCpp) -> None:
+    request = GenerationRequest(ask("What is the capital of France?"), max_tokens=24)
+    pieces = list(model.stream(request, Cancellation()))
+    assert len(pieces) >= 4
+    assert "Paris" in "".join(pieces)
+    assert list(model.stream(request, Cancellation())) == pieces
+
+
+def test_max_tokens_ends_a_reply(model: LlamaCpp) -> None:
+    request = GenerationRequest(ask("Tell me a story."), max_tokens=3)
+    assert 1 <= len(list(model.stream(request, Cancellation()))) <= 3
+
+
+def test_tokens_of_the_template_are_counted(model: LlamaCpp) -> None:
+    short = model.count_tokens(ask("Hi"))
+    assert model.count_tokens(ask("Hi there")) == short + 1
+    # ChatML puts <|im_start|>, role and newline before a text, and <|im_end|> and newline after it;
+    # "assistant" is two tokens.
+    assert model.count_tokens(ask("Hi", "Hi", "Hi")) == short + 13
+
+
+def test_characters_of_several_tokens_come_whole(model: LlamaCpp) -> None:
+    assert model.count_tokens(ask("👩")) > model.count_tokens(ask("a"))
+    text = reply(model, "Repeat exactly: 日本語 🎉 👩‍👩‍👧‍👦 🎉🎉", max_tokens=24)
+    assert "👩" in text
+    assert "\ufffd" not in text
+
+
+def test_cancelling_ends_the_stream_and_frees_the_processor(model: LlamaCpp) -> None:
+    cancellation = Cancellation()
+    request = GenerationRequest(ask("Count from one to one hundred."), max_tokens=100)
+    pieces = []
+    for piece in model.stream(request, cancellation):
+        pieces.append(piece)
+        if len(pieces) == 3:
+            cancellation.request()
+    assert len(pieces) == 3
+    wait_until_free(model)
+    assert cpu_seconds_of_idling() < 0.2
+
+
+def test_cancelling_stops_the_reading_of_a_long_prompt(model: LlamaCpp) -> None:
+    cancellation = Cancellation()
+    request = GenerationRequest(ask(LONG_TEXT), max_tokens=5)
+    before = time.process_time()
+    timer = threading.Timer(0.2, cancellation.request)
+    timer.start()
+    started = time.monotonic()
+    assert list(model.stream(request, cancellation)) == []
+    assert time.monotonic() - started < 2.0  # the caller does not wait for the batch
+    wait_until_free(model)
+    spent = time.process_time() - before
+
+    assert reply(model, LONG_TEXT + "Is it so?", max_tokens=1)
+    whole = time.process_time() - before - spent
+    assert spent < whole / 2
+    assert cpu_seconds_of_idling() < 0.2
+
+
+def test_a_stream_that_is_abandoned_frees_its_slot(model: LlamaCpp) -> None:
+    request = GenerationRequest(ask("Count from one to one hundred."), max_tokens=100)
+    stream = model.stream(request, Cancellation())
+    next(stream)
+    stream.close()
+    wait_until_free(model)
+
+
+def test_a_cancelled_request_yields_nothing(model: LlamaCpp) -> None:
+    cancellation = Cancellation()
+    cancellation.request()
+    assert list(model.stream(GenerationRequest(ask("Hello")), cancellation)) == []
+
+
+def test_reading_ahead_leaves_only_the_last_words_to_read(
+    model: LlamaCpp, prompt_tokens: PromptTokens
+) -> None:
+    words = "My grandmother lived in a small town by the sea where the boats came in at dawn"
+    whole = f"{words} every day. What could she see from her window?"
+    model.read_ahead(ask(words), Cancellation())
+    reply(model, whole, max_tokens=1)
+    new = model.count_tokens(ask(whole)) - model.count_tokens(ask(words))
+    # Besides the new words: the last one of those that were read ahead, and the template's end.
+    assert prompt_tokens.read[0] <= new + 1 + 6
+
+
+def test_reading_ahead_can_be_cancelled(model: LlamaCpp) -> None:
+    cancellation = Cancellation()
+    threading.Timer(0.2, cancellation.request).start()
+    before = time.process_time()
+    model.read_ahead(ask("Listen. " + LONG_TEXT), cancellation)
+    spent = time.process_time() - before
+    model.read_ahead(ask("Listen. " + LONG_TEXT), Cancellation())
+    assert spent < (time.process_time() - before - spent) / 2
+
+
+def test_two_conversations_in_turns_keep_their_caches(
+    model: LlamaCpp, prompt_tokens: PromptTokens
+) -> None:
+    talks: dict[str, list[str]] = {"Rome": [], "Oslo": []}
+    for question in ("Is {} an old city with many visitors?", "Is it cold in {}?", "Why so?"):
+        for city, talk in talks.items():
+            talk.append(question.format(city))
+            talk.append(reply(model, *talk, max_tokens=12))
+    rome, oslo = prompt_tokens.slots[0::2], prompt_tokens.slots[1::2]
+    assert len(set(rome)) == len(set(oslo)) == 1
+    assert set(rome) != set(oslo)
+    assert max(prompt_tokens.read[2:]) < 20
+
+
+def test_two_at_once_get_what_each_gets_alone(model: LlamaCpp) -> None:
+    questions = ("What is the capital of Italy?", "Name three colours.")
+    alone = [reply(model, question) for question in questions]
+    together: dict[str, str] = {}
+
+    def run(question: str) -> None:
+        together[question] = reply(model, question)
+
+    threads = [threading.Thread(target=run, args=(question,)) for question in questions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    # Arithmetic in a batch rounds differently, so that later words may: the first must agree.
+    for question, text in zip(questions, alone, strict=True):
+        assert together[question].split()[:4] == text.split()[:4]
+
+
+def test_more_requests_than_slots_are_all_answered(model: LlamaCpp) -> None:
+    texts: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: texts.append(reply(model, "Say yes.", max_tokens=4)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(texts) == 4
+    assert all(texts)
+
+
+def test_a_prompt_that_does_not_fit_is_a_sentence(model: LlamaCpp) -> None:
+    with pytest.raises(ModelError, match=r"has \d+ tokens.*holds 1024"):
+        reply(model, LONG_TEXT * 4)
+    with pytest.raises(ModelError, match=r"has \d+ tokens.*holds 1024"):
+        model.read_ahead(ask(LONG_TEXT * 4), Cancellation())
+
+
+def test_no_progress_is_an_error(gguf: Path) -> None:
+    model = LlamaCpp(gguf, Settings(max_clients=1, reply_timeout=0.001))
+    with pytest.raises(ModelError, match="no progress"):
+        reply(model, LONG_TEXT)
+    model.close()
+
+
+def test_the_http_side_wants_the_key(model: LlamaCpp) -> None:
+    answer = model._http.post("/tokenize", json={"content": "x"}, headers={"Authorization": ""})
+    assert answer.status_code == 401
+
+
+def test_signal_handlers_survive_loading_and_closing_is_final(gguf: Path) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        model = load(Settings(llm=str(gguf), max_clients=1))
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+
+    stream = model.stream(GenerationRequest(ask("Count to fifty."), 100), Cancellation())
+    next(stream)
+    model.close()
+    model.close()
+    with pytest.raises(ModelError, match="closed"):
+        next(model.stream(GenerationRequest(ask("Hello")), Cancellation()))
+    with pytest.raises(ModelError, match="closed"):
+        model.read_ahead(ask("Hello"), Cancellation())
+
+
+@pytest.mark.parametrize("kept", [0, 3, 20, 100_000])
+def test_a_damaged_file_is_one_sentence(gguf: Path, tmp_path: Path, kept: int) -> None:
+    damaged = tmp_path / "damaged.gguf"
+    with gguf.open("rb") as file:
+        damaged.write_bytes(file.read(kept))
+    with pytest.raises(ConfigurationError, match=r"damaged\.gguf"):
+        LlamaCpp(damaged, SETTINGS)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        LlamaCpp(tmp_path / "missing.gguf", SETTINGS)
+
+
+def test_a_growing_message_is_known_and_a_stranger_is_not() -> None:
+    held = ask("What is the capital of")
+    assert _kinship(held, ask("What is the capital of France?")) > 0
+    assert _kinship(held, ask("What did you eat for breakfast today?")) == 0
+    assert _kinship((), ask("What is")) == 0
+
+
+def test_a_conversation_whose_oldest_turns_were_left_out_is_known() -> None:
+    assert _kinship(ask("One.", "Two.", "Three."), ask("Three.", "Four.", "Five.")) > 0
+
+
+def test_slots_are_taken_by_kinship_then_by_age_and_never_while_in_use() -> None:
+    slots = _Slots(2)
+    first, second, third = ask("Rain in Rome?"), ask("Snow in Oslo?"), ask("Where is my hat?")
+    with slots.taken(first, Cancellation()) as a, slots.taken(first, Cancellation()) as b:
+        assert a is not b
+    with slots.taken(second, Cancellation()) as old:
+        pass
+    with slots.taken(first, Cancellation()) as known:
+        assert known is not old
+    with slots.taken(third, Cancellation()) as oldest:
+        assert oldest is old
+
+
+def test_a_slot_whose_user_was_cancelled_can_be_taken_again() -> None:
+    slots = _Slots(2)
+    question = ask("What is the capital of Peru?")
+    withdrawn, proposed = Cancellation(), Cancellation()
+    with slots.taken(question, withdrawn) as slot:
+        withdrawn.request()
+        with slots.taken(question, proposed) as again:
+            assert again is slot
+            assert slot.user is proposed
+        assert slot.user is None
