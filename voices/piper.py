@@ -1,0 +1,240 @@
+"""Speech by Piper (VITS): fast on a CPU, many languages, one small file a voice.
+
+A voice is an ONNX model with its configuration beside it (`NAME.onnx`, `NAME.onnx.json`). The
+`piper` package turns text into phonemes with espeak-ng and knows the configuration; the model is
+run here, so that its threads can be counted and its work be stopped.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    NoSuchFile,
+    RuntimeException,
+)
+from piper import PiperVoice as Phonemizer
+from piper.config import PiperConfig
+
+from fusion import models
+from fusion.errors import ConfigurationError, ModelError
+from fusion.model_sources import VOICE
+from fusion.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Sound = NDArray[np.float32]
+
+SENTENCE_GAP = 0.20
+PAUSE_GAP = 0.08
+JOINT_GAP = 0.02
+"""Seconds of silence after a sentence, a comma, and a cut between two words."""
+
+# Piper itself leaves 30 to 60 ms before a clause and 100 to 230 ms after it (measured with
+# en_US-joe-medium): silence that the listener would wait for, and uneven gaps.
+_AUDIBLE = 0.003
+"""Root mean square of 10 ms that counts as sound, as a share of the clause's peak (-50 dB)."""
+_ONSET = 0.01
+"""Seconds kept before the first sound."""
+
+_PEAK = 0.8
+"""Loudest sample that the voice is scaled to, once, so that all clauses are equally loud."""
+
+# About 15 phonemes are a second of speech: a long sentence is made in parts of three seconds or
+# more, cut at its commas, so that its sound need not wait for its end.
+_SHORTEST_PART = 45
+_SHORTEST_REST = 15
+
+_POLL = 0.02
+"""Seconds between two looks at whether a running synthesis was cancelled."""
+
+_ERRORS = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, RuntimeException)
+_SENTENCE_END = re.compile(r"[.!?…][\"'”’»)\]]*\s*$")
+_PAUSE_END = re.compile(r"[,;:–—-][\"'”’»)\]]*\s*$")
+_WARM_UP = ("Hello, how can I help you today?", "Yes.", "It was opened in 1883, and it is in use.")
+
+# espeak-ng keeps its voice and its text in globals of the process.
+_espeak = threading.Lock()
+
+
+def load(settings: Settings) -> PiperVoice:
+    """Load the voice that the settings name, fetched if need be.
+
+    Raises ConfigurationError when there is no such voice or its files are not one.
+    """
+    path = models.resolve(settings.voice, VOICE, settings.cache_folder)
+    # Language model and voice work at the same time: half of the budget is the voice's, and it
+    # makes several sentences at once rather than one with several threads, which gains little.
+    return PiperVoice(path, max_concurrent=max(1, settings.cpu_threads // 2))
+
+
+class PiperVoice:
+    """One Piper voice, used by several threads at once. See `voices.base.Voice`."""
+
+    def __init__(self, path: Path, *, max_concurrent: int = 1, threads: int = 1) -> None:
+        """Load `path`; each of `max_concurrent` syntheses uses `threads` threads."""
+        self.name = f"piper: {path.stem}"
+        self.max_concurrent = max_concurrent
+        self._config = _read_config(path)
+        self.sample_rate = int(self._config.sample_rate)
+        self._session = _open_session(path, threads)
+        self._phonemizer = Phonemizer(session=self._session, config=self._config)
+        self._gain = 1.0
+        self._workers = concurrent.futures.ThreadPoolExecutor(max_concurrent, "piper")
+
+    def warm_up(self) -> None:
+        """Speak a few sentences to nobody, and measure how loud the voice is."""
+        self._gain = 1.0
+        sounds = [sound for text in _WARM_UP for sound in self.synthesize(text)]
+        peak = max((float(np.abs(sound).max()) for sound in sounds), default=0.0)
+        self._gain = _PEAK / peak if peak > 0 else 1.0
+        logger.info("%s is ready", self.name)
+
+    def synthesize(
+        self,
+        text: str,
+        *,
+        language: str = "en",
+        speaker: str = "",
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Sound]:
+        """Yield the sound of one clause, sentence by sentence. See `voices.base.Voice`.
+
+        `language` is not used: a Piper voice speaks one. `speaker` names one of a voice that has
+        several. A cancel stops the model within about 100 ms.
+        """
+        parts = self._phonemize(text)
+        for index, part in enumerate(parts):
+            if cancelled():
+                return
+            samples = self._run(self._phonemizer.phonemes_to_ids(part), speaker, cancelled)
+            if samples is None:
+                return
+            gap = _gap_after("".join(part), text if index == len(parts) - 1 else "")
+            yield np.clip(self._trim(samples, gap) * np.float32(self._gain), -1.0, 1.0)
+
+    def close(self) -> None:
+        """Release the worker threads. Idempotent."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _phonemize(self, text: str) -> list[list[str]]:
+        if not any(map(str.isalnum, text)):
+            return []
+        with _espeak:
+            # Piper takes what stands in double brackets for phonemes.
+            sentences = self._phonemizer.phonemize(text.replace("[[", "[").replace("]]", "]"))
+        return [part for sentence in sentences for part in _parts(sentence)]
+
+    def _run(self, ids: list[int], speaker: str, cancelled: Callable[[], bool]) -> Sound | None:
+        """The samples of some phonemes, or None when they were cancelled."""
+        options = onnxruntime.RunOptions()
+        future = self._workers.submit(self._session.run, None, self._inputs(ids, speaker), options)
+        while not concurrent.futures.wait((future,), timeout=_POLL).done:
+            if cancelled():
+                options.terminate = True
+        try:
+            return np.asarray(future.result(timeout=0)[0], dtype=np.float32).reshape(-1)
+        except _ERRORS as error:
+            if options.terminate:
+                return None
+            raise ModelError(f"The voice {self.name} failed: {error}") from error
+
+    def _inputs(self, ids: list[int], speaker: str) -> dict[str, NDArray[Any]]:
+        config = self._config
+        scales = [config.noise_scale, config.length_scale, config.noise_w_scale]
+        inputs: dict[str, NDArray[Any]] = {
+            "input": np.array([ids], dtype=np.int64),
+            "input_lengths": np.array([len(ids)], dtype=np.int64),
+            "scales": np.array(scales, dtype=np.float32),
+        }
+        if config.num_speakers > 1:
+            number = (config.speaker_id_map or {}).get(speaker, config.default_speaker_id or 0)
+            inputs["sid"] = np.array([number], dtype=np.int64)
+        return inputs
+
+    def _trim(self, samples: Sound, gap: float) -> Sound:
+        """Cut the silence before the sound, and make that after it `gap` seconds long."""
+        sounding = _sounding(samples, self.sample_rate // 100)
+        if sounding is None:
+            return samples[:0]
+        start = max(0, sounding.start - int(_ONSET * self.sample_rate))
+        end = sounding.stop + int(gap * self.sample_rate)
+        missing = max(0, end - len(samples))
+        return np.concatenate((samples[start:end], np.zeros(missing, dtype=np.float32)))
+
+
+def _read_config(path: Path) -> PiperConfig:
+    file = path.with_name(path.name + ".json")
+    try:
+        return PiperConfig.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"The Piper voice {path} lacks its configuration: put {file.name} beside it."
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise ConfigurationError(
+            f"{file} is no configuration of a Piper voice ({error}): fetch the voice again."
+        ) from error
+
+
+def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that wait for work by spinning take the cores from the other models.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except _ERRORS as error:
+        raise ConfigurationError(
+            f"{path} is no Piper voice that can be read ({error}): fetch the voice again."
+        ) from error
+
+
+def _parts(phonemes: list[str]) -> Iterator[list[str]]:
+    """Cut the phonemes of a long sentence after its commas."""
+    start = 0
+    for index, phoneme in enumerate(phonemes):
+        rest = len(phonemes) - index - 1
+        if phoneme in ",;:" and index - start >= _SHORTEST_PART and rest >= _SHORTEST_REST:
+            yield phonemes[start : index + 1]
+            start = index + 1
+    if start < len(phonemes):
+        yield phonemes[start:]
+
+
+def _gap_after(phonemes: str, text: str) -> float:
+    """Seconds of silence after a part; `text` is that of the clause which ends with it, or ""."""
+    for ending in (phonemes, text):
+        if _SENTENCE_END.search(ending):
+            return SENTENCE_GAP
+        if _PAUSE_END.search(ending):
+            return PAUSE_GAP
+    return JOINT_GAP if text else SENTENCE_GAP
+
+
+def _sounding(samples: Sound, frame: int) -> slice | None:
+    """The samples from the first frame that can be heard to the last, or None: all is silence."""
+    count = len(samples) // frame
+    power = np.square(samples[: count * frame].reshape(count, frame)).mean(axis=1)
+    peak = float(np.abs(samples).max(initial=0.0))
+    heard = np.flatnonzero(power > (_AUDIBLE * peak) ** 2)
+    if not len(heard):
+        return None
+    return slice(int(heard[0]) * frame, int(heard[-1] + 1) * frame)
