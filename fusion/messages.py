@@ -92,7 +92,7 @@ class Spoken:
 
 @dataclass(frozen=True)
 class ReplyText:
-    """More text of a reply, as it is generated."""
+    """More text of a reply, as it is generated. To the transcription server and to the voice."""
 
     session: str
     turn: int
@@ -103,7 +103,7 @@ class ReplyText:
 
 @dataclass(frozen=True)
 class ReplyEnded:
-    """The reply's text is complete."""
+    """The reply's text is complete. To the transcription server and to the voice."""
 
     session: str
     turn: int
@@ -114,7 +114,7 @@ class ReplyEnded:
 
 @dataclass(frozen=True)
 class ReplyFailed:
-    """The reply cannot be made; `reason` is a sentence for the client."""
+    """The reply cannot be made; `reason` is a sentence for the client. To both likewise."""
 
     session: str
     turn: int
@@ -123,29 +123,8 @@ class ReplyFailed:
 
 
 @dataclass(frozen=True)
-class Clause:
-    """A piece of the reply, ready to be spoken. `text` is as written; `index` counts from 0."""
-
-    session: str
-    turn: int
-    revision: int
-    index: int
-    text: str
-
-
-@dataclass(frozen=True)
-class ReplyComplete:
-    """To the voice: the reply has this many clauses and no more."""
-
-    session: str
-    turn: int
-    revision: int
-    clauses: int
-
-
-@dataclass(frozen=True)
 class SpeechStarted:
-    """The first sound of a reply went out."""
+    """The first sound of a reply went out; its first clause was synthesised at `first_clause_at`."""
 
     session: str
     turn: int
@@ -188,8 +167,6 @@ Message = (
     | ReplyText
     | ReplyEnded
     | ReplyFailed
-    | Clause
-    | ReplyComplete
     | SpeechStarted
     | ClauseSpoken
     | SpeechEnded

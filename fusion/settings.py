@@ -250,14 +250,14 @@ class Settings:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Read the command line and the environment. Ends the program on a mistake, as argparse does."""
+    """Read the command line and the environment; ends the program on a mistake."""
     values = vars(parser().parse_args(arguments))
     return Settings(**{f.name: values[f.name] for f in dataclasses.fields(Settings)})
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line of `main.py`, made from the fields of `Settings`."""
-    result = configargparse.ArgumentParser(
+    result: argparse.ArgumentParser = configargparse.ArgumentParser(
         prog="main.py",
         description="Talk with a computer that is your own: WhisperFusion's three servers.",
         formatter_class=configargparse.ArgumentDefaultsHelpFormatter,

@@ -9,9 +9,13 @@ from fusion.settings import Settings
 # A pause after one of these is a pause for thought: English function words that need another
 # word after them. Other languages rely on the voice alone.
 _LEADS_ON = frozenset(
-    "a an and as at because but by for from if in into like my no of on or our per so than that "
-    "the their then to um uh unless until very we're when where which while who whose with "
-    "without your i'm it's i'd he's she's they're you're".split()
+    (
+        *("a", "an", "and", "as", "at", "because", "but", "by", "for", "from", "if", "in", "into"),
+        *("like", "my", "no", "of", "on", "or", "our", "per", "so", "than", "that", "the", "their"),
+        *("then", "to", "um", "uh", "unless", "until", "very", "when", "where", "which", "while"),
+        *("who", "whose", "with", "without", "your", "i'm", "it's", "i'd", "he's", "she's"),
+        *("they're", "we're", "you're"),
+    )
 )
 
 _FULL_STOPS = (".", "!", "?", "。", "！", "？", "…", "؟", "।")

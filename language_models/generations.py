@@ -1,0 +1,104 @@
+"""Which generation runs next when several people share one language model. Pure.
+
+Work that somebody waits for goes first: committed turns, in the order in which they came. Work
+done ahead of time fills what is left, and is the first to stop when the machine is busy.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from language_models.base import Cancellation, ChatMessage
+
+
+class Rank(enum.IntEnum):
+    """Lower goes first."""
+
+    COMMITTED = 0
+    PROPOSED = 1
+    READ_AHEAD = 2
+
+
+@dataclass(eq=False)
+class Generation:
+    """A reply in the making. `pieces` counts what it has produced so far."""
+
+    session: str
+    turn: int
+    revision: int
+    question: str
+    rank: Rank
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    messages: list[ChatMessage] = field(default_factory=list)
+    text: str = ""
+    pieces: int = 0
+    complete: bool = False
+
+
+# Pieces of text that keep the voice busy for a while: after them a reply keeps nobody waiting.
+HEAD_START = 12
+
+
+class Generations:
+    """The generations that wait and that run, at most `most` at once, one a session."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.waiting: list[Generation] = []
+        self.running: list[Generation] = []
+
+    def add(self, generation: Generation) -> None:
+        """Queue a generation. Newer work ahead of time replaces older of the same session."""
+        if generation.rank != Rank.COMMITTED:
+            for older in self.of_session(generation.session):
+                if older.rank >= generation.rank:
+                    self.stop(older)
+        self.waiting.append(generation)
+
+    def of_session(self, session: str) -> list[Generation]:
+        return [g for g in (*self.running, *self.waiting) if g.session == session]
+
+    def find(self, session: str, turn: int, revision: int) -> Generation | None:
+        """The generation of a revision, if it is waiting or running."""
+        for generation in self.of_session(session):
+            known = (generation.turn, generation.revision)
+            if known == (turn, revision) and generation.rank != Rank.READ_AHEAD:
+                return generation
+        return None
+
+    def stop(self, generation: Generation) -> None:
+        """Give it up. A running one leaves `running` when its thread is done: see `finished`."""
+        generation.cancellation.request()
+        if generation in self.waiting:
+            self.waiting.remove(generation)
+
+    def finished(self, generation: Generation) -> None:
+        self.running.remove(generation)
+
+    def next(self) -> Generation | None:
+        """The generation to start now, moved to `running`; None when nothing may start.
+
+        Stops work done ahead of time that stands in the way of a committed turn.
+        """
+        self.waiting.sort(key=lambda generation: generation.rank)
+        for generation in self.waiting:
+            if self._may_start(generation):
+                self.waiting.remove(generation)
+                self.running.append(generation)
+                return generation
+        return None
+
+    def _may_start(self, generation: Generation) -> bool:
+        live = [g for g in self.running if not g.cancellation.requested]
+        if any(g.session == generation.session and g.rank == Rank.COMMITTED for g in live):
+            return False
+        if generation.rank == Rank.COMMITTED:
+            ahead = [g for g in live if g.rank != Rank.COMMITTED]
+            if len(self.running) >= self._most:
+                if ahead:
+                    self.stop(max(ahead, key=lambda g: g.rank))
+                return False
+            return True
+        awaited = any(g.rank == Rank.COMMITTED and g.pieces < HEAD_START for g in live)
+        return len(self.running) < self._most and not awaited

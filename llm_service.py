@@ -1,0 +1,254 @@
+"""Process 2: transcripts in, reply text out.
+
+Each session has a `Conversation`, each reply a `Generation` that runs in a thread of its own and
+can be stopped at any token. Replies to proposals are made ahead of time; a commit adopts the one
+that is already under way, or complete.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fusion.board import Phase, Service
+from fusion.channels import Inbox, Outbox
+from fusion.errors import ModelError
+from fusion.messages import (
+    Commit,
+    Interruption,
+    Message,
+    Proposal,
+    ReadAhead,
+    ReplyEnded,
+    ReplyFailed,
+    ReplyText,
+    SessionEnded,
+    SessionStarted,
+    Spoken,
+    Withdrawal,
+)
+from fusion.selection import LANGUAGE_MODELS, choose, survey
+from fusion.service import child_process
+from fusion.settings import Settings
+from fusion.supervisor import Links
+from language_models.base import ChatMessage, GenerationRequest, LanguageModel
+from language_models.conversation import Conversation
+from language_models.generations import HEAD_START, Generation, Generations, Rank
+
+logger = logging.getLogger(__name__)
+
+_HEARTBEAT = 1.0
+
+
+@dataclass
+class _Client:
+    """A session as the language model knows it."""
+
+    conversation: Conversation
+    # A reply that was complete before its revision was committed.
+    ready: Generation | None = None
+
+
+class LanguageModelService:
+    """Turns messages about sessions into generations, and generations into messages.
+
+    `send` takes what the transcription server and the voice are told; it is called from several
+    threads and must not block.
+    """
+
+    def __init__(
+        self, model: LanguageModel, settings: Settings, send: Callable[[Message], None]
+    ) -> None:
+        self._model = model
+        self._settings = settings
+        self._send = send
+        self._lock = threading.RLock()
+        self._clients: dict[str, _Client] = {}
+        self._generations = Generations(model.max_concurrent)
+
+    def handle(self, message: Message) -> None:
+        """Take one message from the transcription server."""
+        with self._lock:
+            if isinstance(message, SessionStarted):
+                prompt = message.system_prompt or self._settings.system_prompt
+                conversation = Conversation(prompt, message.history)
+                self._clients[message.session] = _Client(conversation)
+                return
+            client = self._clients.get(message.session)
+            if client is None:
+                return
+            if isinstance(message, SessionEnded):
+                self._stop(message.session)
+                del self._clients[message.session]
+            else:
+                self._handle_turn(client, message)
+            self._start_what_may()
+
+    def stop(self) -> None:
+        """Give up everything that is under way."""
+        with self._lock:
+            for session in list(self._clients):
+                self._stop(session)
+
+    def _handle_turn(self, client: _Client, message: Message) -> None:
+        if isinstance(message, ReadAhead):
+            self._add(message.session, message.turn, 0, message.text, Rank.READ_AHEAD)
+        elif isinstance(message, Proposal):
+            client.ready = None
+            self._add(message.session, message.turn, message.revision, message.text, Rank.PROPOSED)
+        elif isinstance(message, Commit):
+            self._commit(client, message)
+        elif isinstance(message, Withdrawal):
+            client.ready = None
+            found = self._generations.find(message.session, message.turn, message.revision)
+            if found is not None:
+                self._generations.stop(found)
+        elif isinstance(message, Interruption):
+            self._stop(message.session, turn=message.turn)
+        elif isinstance(message, Spoken):
+            client.conversation.answer(message.turn, message.text)
+
+    def _commit(self, client: _Client, message: Commit) -> None:
+        client.conversation.ask(message.turn, message.text)
+        ready, client.ready = client.ready, None
+        if ready is not None and (ready.turn, ready.revision) == (message.turn, message.revision):
+            client.conversation.answer(message.turn, ready.text)
+            return
+        found = self._generations.find(message.session, message.turn, message.revision)
+        if found is not None and not found.cancellation.requested:
+            found.rank = Rank.COMMITTED
+            return
+        self._stop(message.session, turn=message.turn)
+        self._add(message.session, message.turn, message.revision, message.text, Rank.COMMITTED)
+
+    def _add(self, session: str, turn: int, revision: int, question: str, rank: Rank) -> None:
+        self._generations.add(Generation(session, turn, revision, question, rank))
+
+    def _stop(self, session: str, turn: int | None = None) -> None:
+        for generation in self._generations.of_session(session):
+            if turn is None or generation.turn == turn:
+                self._generations.stop(generation)
+
+    def _start_what_may(self) -> None:
+        while (generation := self._generations.next()) is not None:
+            threading.Thread(
+                target=self._run, args=(generation,), name="generation", daemon=True
+            ).start()
+
+    # -- in a generation's own thread ----------------------------------------------------------
+
+    def _run(self, generation: Generation) -> None:
+        try:
+            self._generate(generation)
+        except ModelError as error:
+            logger.warning("a reply failed: %s", error)
+            self._tell(generation, ReplyFailed(*_key(generation), str(error)))
+        finally:
+            with self._lock:
+                self._generations.finished(generation)
+                self._start_what_may()
+
+    def _generate(self, generation: Generation) -> None:
+        messages = self._prompt(generation)
+        if messages is None:
+            return
+        if generation.rank == Rank.READ_AHEAD:
+            self._model.read_ahead(messages, generation.cancellation)
+            return
+        request = GenerationRequest(
+            messages=tuple(messages),
+            max_tokens=self._settings.max_new_tokens,
+            temperature=self._settings.temperature,
+            top_p=self._settings.top_p,
+        )
+        for piece in self._model.stream(request, generation.cancellation):
+            self._grow(generation, piece)
+        self._complete(generation)
+
+    def _prompt(self, generation: Generation) -> list[ChatMessage] | None:
+        with self._lock:
+            client = self._clients.get(generation.session)
+            if client is None or generation.cancellation.requested:
+                return None
+            return client.conversation.prompt(
+                generation.turn,
+                generation.question,
+                self._model.count_tokens,
+                self._settings.max_prompt_tokens,
+            )
+
+    def _grow(self, generation: Generation, piece: str) -> None:
+        with self._lock:
+            generation.text += piece
+            generation.pieces += 1
+            self._tell(generation, ReplyText(*_key(generation), piece, time.monotonic()))
+            if generation.pieces == HEAD_START:
+                self._start_what_may()
+
+    def _complete(self, generation: Generation) -> None:
+        with self._lock:
+            if generation.cancellation.requested:
+                return
+            client = self._clients[generation.session]
+            if generation.rank == Rank.COMMITTED:
+                client.conversation.answer(generation.turn, generation.text)
+            else:
+                client.ready = generation
+            ended = ReplyEnded(*_key(generation), generation.text, time.monotonic())
+            self._tell(generation, ended)
+
+    def _tell(self, generation: Generation, message: Message) -> None:
+        """Nothing is said of a generation that was stopped."""
+        with self._lock:
+            if generation.rank != Rank.READ_AHEAD and not generation.cancellation.requested:
+                self._send(message)
+
+
+def _key(generation: Generation) -> tuple[str, int, int]:
+    return generation.session, generation.turn, generation.revision
+
+
+def run(settings: Settings, links: Links) -> None:
+    """The body of the process: load the model, then serve until asked to stop."""
+    with child_process(Service.LANGUAGE_MODEL, links) as stop:
+        board = links.board
+        inbox = Inbox(links.transcription_queue, links.authkey)
+        neighbours = [Outbox(path, links.authkey) for path in (links.llm_queue, links.audio_queue)]
+        board.report(Service.LANGUAGE_MODEL, Phase.WAITING)
+        while not stop.is_set() and not board.wait_for(Service.TRANSCRIPTION, _HEARTBEAT):
+            board.beat(Service.LANGUAGE_MODEL)
+        if stop.is_set():
+            return
+        board.report(Service.LANGUAGE_MODEL, Phase.LOADING)
+        model = load(settings)
+
+        def send(message: Message) -> None:
+            for neighbour in neighbours:
+                neighbour.put(message)
+
+        service = LanguageModelService(model, settings, send)
+        board.report(Service.LANGUAGE_MODEL, Phase.READY)
+        logger.info("ready: %s", model.name)
+        while not stop.is_set():
+            message = inbox.get(_HEARTBEAT)
+            board.beat(Service.LANGUAGE_MODEL)
+            if message is not None:
+                service.handle(message)
+        service.stop()
+        model.close()
+        for neighbour in neighbours:
+            neighbour.close()
+        inbox.close()
+
+
+def load(settings: Settings) -> LanguageModel:
+    """The language model that fits the settings and the machine, loaded and warm."""
+    pick = choose(settings, survey(settings)).language_model
+    logger.info("language model: %s", pick)
+    model: LanguageModel = importlib.import_module(LANGUAGE_MODELS[pick.library]).load(settings)
+    model.warm_up()
+    return model

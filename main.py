@@ -1,0 +1,53 @@
+"""WhisperFusion: speak, and your own computer answers aloud.
+
+Starts and watches the three servers and serves the web page. `main.py --help` lists every setting.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run until Ctrl-C, SIGTERM or a fault that a restart cannot mend; the exit status."""
+    # Imported here: every spawned service imports this module, and needs nothing of it.
+    import llm_service
+    import tts_service
+    from fusion import logs, tls
+    from fusion.board import Service
+    from fusion.errors import FusionError
+    from fusion.invitation import invitation
+    from fusion.selection import choose, survey
+    from fusion.settings import parse
+    from fusion.supervisor import Supervisor
+    from fusion.web import WebServer
+    from whisper_live import server
+
+    settings = parse()
+    logs.configure(settings.log_level, "main")
+    try:
+        settings = tls.with_certificate(settings)
+        choose(settings, survey(settings))
+        supervisor = Supervisor(
+            settings,
+            {
+                Service.VOICE: tts_service.run,
+                Service.TRANSCRIPTION: server.run,
+                Service.LANGUAGE_MODEL: llm_service.run,
+            },
+        )
+        web = WebServer(settings, supervisor.links.board)
+        if settings.web_port:
+            web.start()
+            print(invitation(settings, web.port), flush=True)
+        try:
+            return supervisor.run()
+        finally:
+            web.stop()
+    except FusionError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

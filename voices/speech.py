@@ -1,0 +1,203 @@
+"""The sound of replies: what is made next, what may go out, what was said. Pure: no threads, no
+sockets; times are given.
+
+A `Speech` is the sound of one reply (or of one revision of it, while it is provisional). The
+speeches of a session go out one after another, in the order of their turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voices.base import OUTPUT_RATE
+from voices.markup import speakable
+from voices.sentences import ClauseSplitter, said_part
+
+# Sound made but not sent, per session: enough to hide a busy machine, little to throw away.
+_MADE_AHEAD = 8.0
+
+
+@dataclass(eq=False)
+class SpokenClause:
+    """One clause and its sound: float32 at 24 kHz, in the order in which it is made."""
+
+    text: str
+    words: str
+    chunks: list[NDArray[np.float32]] = field(default_factory=list)
+    started: bool = False
+    finished: bool = False
+    made_at: float | None = None
+    samples: int = 0
+    sent: int = 0
+
+    def add(self, chunk: NDArray[np.float32], now: float) -> None:
+        self.made_at = self.made_at or now
+        self.chunks.append(chunk)
+        self.samples += len(chunk)
+
+    def take(self, most: int) -> NDArray[np.float32]:
+        """The next samples to send, at most `most`; empty when none are ready."""
+        if not self.chunks:
+            return np.zeros(0, np.float32)
+        chunk = self.chunks.pop(0)
+        if len(chunk) > most:
+            self.chunks.insert(0, chunk[most:])
+            chunk = chunk[:most]
+        self.sent += len(chunk)
+        return chunk
+
+    @property
+    def all_sent(self) -> bool:
+        return self.finished and not self.chunks
+
+    @property
+    def said(self) -> str:
+        """The words of it whose sound was sent."""
+        if self.all_sent:
+            return self.text
+        # The length of a clause in the making is a guess: about 15 letters a second.
+        length = self.samples if self.finished else max(self.samples, len(self.text) * 1600)
+        return said_part(self.text, self.sent / length) if self.sent else ""
+
+
+class Speech:
+    """The sound of one reply, from its growing text."""
+
+    def __init__(self, turn: int, revision: int, committed: bool = False) -> None:
+        self.turn = turn
+        self.revision = revision
+        self.committed = committed
+        self.cancelled = False
+        self.text_complete = False
+        self.seconds_sent = 0.0
+        self.clauses: list[SpokenClause] = []
+        self._splitter = ClauseSplitter()
+
+    def feed(self, text: str) -> None:
+        self._add(self._splitter.feed(text))
+
+    def complete(self) -> None:
+        """The reply has no more text."""
+        if not self.text_complete:
+            self.text_complete = True
+            self._add(self._splitter.finish())
+
+    def _add(self, clauses: Iterable[str]) -> None:
+        for text in clauses:
+            clause = SpokenClause(text, speakable(text))
+            # Text with nothing to say (a rule, an emoji) is said in no time.
+            clause.started = clause.finished = not clause.words
+            self.clauses.append(clause)
+
+    @property
+    def next_to_make(self) -> SpokenClause | None:
+        """The first clause still to be spoken; of a provisional reply, only its very first."""
+        if not self.committed and any(clause.started and clause.words for clause in self.clauses):
+            return None
+        return next((clause for clause in self.clauses if not clause.started), None)
+
+    @property
+    def next_to_send(self) -> SpokenClause | None:
+        """The clause whose sound goes out now; None when all there is was sent."""
+        return next((clause for clause in self.clauses if not clause.all_sent), None)
+
+    @property
+    def over(self) -> bool:
+        """Everything of it was sent."""
+        return self.text_complete and self.next_to_send is None
+
+    @property
+    def made_ahead(self) -> float:
+        """Seconds of sound that are made and not sent."""
+        return sum(clause.samples - clause.sent for clause in self.clauses) / OUTPUT_RATE
+
+    @property
+    def said(self) -> str:
+        return "".join(clause.said for clause in self.clauses).strip()
+
+
+class Speeches:
+    """The speeches of one session, and when its client will have played what it was sent."""
+
+    def __init__(self) -> None:
+        self._by_turn: dict[int, Speech] = {}
+        self._withdrawn: dict[int, int] = {}
+        self._ended = 0
+        self.runs_dry_at = 0.0
+
+    def get(self, turn: int, revision: int) -> Speech | None:
+        """The speech that text of this revision belongs to; None if it was given up or is over."""
+        if turn <= self._ended or revision <= self._withdrawn.get(turn, 0):
+            return None
+        speech = self._by_turn.get(turn)
+        if speech is None or speech.revision < revision:
+            self._cancel(speech)
+            speech = self._by_turn[turn] = Speech(turn, revision)
+        return speech if speech.revision == revision else None
+
+    def commit(self, turn: int, revision: int) -> None:
+        speech = self.get(turn, revision)
+        if speech is None:
+            return
+        speech.committed = True
+        for older in [t for t, s in self._by_turn.items() if t < turn and not s.committed]:
+            self._cancel(self._by_turn.pop(older))
+
+    def withdraw(self, turn: int, revision: int) -> None:
+        """Give up every provisional revision up to this one."""
+        if turn <= self._ended:
+            return
+        self._withdrawn[turn] = max(revision, self._withdrawn.get(turn, 0))
+        speech = self._by_turn.get(turn)
+        if speech is not None and not speech.committed and speech.revision <= revision:
+            self._cancel(self._by_turn.pop(turn))
+
+    def end(self, turn: int) -> Speech | None:
+        """Nothing more of this turn will be said: forget it and what came before it."""
+        self._ended = max(self._ended, turn)
+        speech = self._by_turn.pop(turn, None)
+        self._cancel(speech)
+        for older in [known for known in self._by_turn if known <= self._ended]:
+            self._cancel(self._by_turn.pop(older))
+        self._withdrawn = {t: r for t, r in self._withdrawn.items() if t > self._ended}
+        return speech
+
+    def clear(self) -> None:
+        for speech in self._by_turn.values():
+            self._cancel(speech)
+        self._by_turn.clear()
+
+    @property
+    def current(self) -> Speech | None:
+        """The speech whose turn it is to go out: the oldest, once it is committed."""
+        if not self._by_turn:
+            return None
+        speech = self._by_turn[min(self._by_turn)]
+        return speech if speech.committed else None
+
+    def next_to_make(
+        self, now: float, *, bounded: bool
+    ) -> tuple[tuple[int, float], Speech, SpokenClause] | None:
+        """What this session needs next, with its urgency (smaller is sooner).
+
+        Sound for a committed reply is due when the client runs dry; sound made ahead of a commit
+        comes after everybody's. `bounded` is for a client that hears a reply while it is made; one
+        that gets it whole needs all of it.
+        """
+        for turn in sorted(self._by_turn):
+            speech = self._by_turn[turn]
+            clause = speech.next_to_make
+            if clause is None or (bounded and speech.made_ahead > _MADE_AHEAD):
+                continue
+            due = max(self.runs_dry_at, now) if speech.committed else now
+            return (0 if speech.committed else 1, due), speech, clause
+        return None
+
+    @staticmethod
+    def _cancel(speech: Speech | None) -> None:
+        if speech is not None:
+            speech.cancelled = True

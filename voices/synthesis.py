@@ -1,0 +1,94 @@
+"""Runs a voice in worker threads and hands its sound back to the event loop, at 24 kHz."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from voices.base import OUTPUT_RATE, Voice
+from voices.speech import Speech, SpokenClause
+
+
+class Synthesis:
+    """As many clauses at once as the voice can speak; what is spoken next is asked each time.
+
+    `choose` returns the next clause to speak with its speech, speaker and language, or None.
+    `changed` is called in the event loop whenever sound was added or a clause is finished;
+    `failed` when the voice raised an error.
+    """
+
+    def __init__(
+        self,
+        voice: Voice,
+        choose: Callable[[], tuple[Speech, SpokenClause, str, str] | None],
+        changed: Callable[[Speech], None],
+        failed: Callable[[Speech, Exception], None],
+    ) -> None:
+        self._voice = voice
+        self._choose = choose
+        self._changed = changed
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(voice.max_concurrent, thread_name_prefix="voice")
+        self._running: set[asyncio.Future[None]] = set()
+
+    def wake(self) -> None:
+        """Something may have to be spoken: start as much as there is room for."""
+        while len(self._running) < self._voice.max_concurrent:
+            chosen = self._choose()
+            if chosen is None:
+                return
+            speech, clause, speaker, language = chosen
+            clause.started = True
+            work = self._loop.run_in_executor(
+                self._pool, self._speak, speech, clause, speaker, language
+            )
+            self._running.add(work)
+            work.add_done_callback(partial(self._done, speech))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _done(self, speech: Speech, work: asyncio.Future[None]) -> None:
+        self._running.discard(work)
+        error = work.exception()
+        if isinstance(error, Exception):
+            self._failed(speech, error)
+        self.wake()
+
+    def _speak(self, speech: Speech, clause: SpokenClause, speaker: str, language: str) -> None:
+        """In a worker thread: speak one clause, resampled piece by piece."""
+        stream = soxr.ResampleStream(self._voice.sample_rate, OUTPUT_RATE, 1, dtype="float32")
+        for sound in self._voice.synthesize(
+            clause.words,
+            language=language,
+            speaker=speaker,
+            cancelled=lambda: speech.cancelled,
+        ):
+            self._hand_over(speech, clause, stream.resample_chunk(sound))
+        rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        self._hand_over(speech, clause, rest, finished=True)
+
+    def _hand_over(
+        self,
+        speech: Speech,
+        clause: SpokenClause,
+        sound: NDArray[np.float32],
+        finished: bool = False,
+    ) -> None:
+        now = time.monotonic()
+
+        def deliver() -> None:
+            if len(sound):
+                clause.add(np.ascontiguousarray(sound, dtype="<f4"), now)
+            clause.finished = clause.finished or finished
+            self._changed(speech)
+
+        self._loop.call_soon_threadsafe(deliver)

@@ -1,0 +1,348 @@
+"""The committed turns of one client and their replies. Pure.
+
+What it keeps: every committed turn ends in exactly one reply or one error, whatever the language
+model and the voice do or fail to do; nothing of a revision that was not committed leaves it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fusion.messages import (
+    ClauseSpoken,
+    Commit,
+    Interruption,
+    ReplyEnded,
+    ReplyFailed,
+    ReplyText,
+    SpeechEnded,
+    SpeechStarted,
+    Spoken,
+)
+from whisper_live.events import Event, Revision, Tell, ToLanguageModel, ToVoice, TurnTimeline
+
+# How long the voice may take to say what it had said when it is interrupted.
+_LAST_WORDS_TIMEOUT = 1.0
+
+# The machine's voice may still come back from the room this long after it was sent.
+_ECHO_SECONDS = 0.8
+
+# Turns remembered for a language model that is restarted.
+_REMEMBERED = 40
+
+RESTARTED = "The language model was restarted while it worked on this. Please say it again."
+TOO_SLOW = "The language model did not answer in time. Please try again."
+
+
+@dataclass
+class _Reply:
+    """A committed turn and what became of it."""
+
+    turn: int
+    revision: int
+    question: str
+    end_of_speech: float
+    transcript_at: float
+    committed_at: float
+    progress_at: float
+    text: str = ""
+    complete: bool = False
+    answered: bool = False
+    silent: bool = False
+    sound_until: float = 0.0
+    speech: list[str] = field(default_factory=list)
+    spoken: str | None = None
+    interrupted_at: float | None = None
+    first_token_at: float | None = None
+    first_clause_at: float | None = None
+    first_sound_at: float | None = None
+    timeline_sent: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will come of it."""
+        return self.answered and self.silent
+
+
+class Answers:
+    """Commits turns, follows their replies, interrupts them.
+
+    `stream` says whether the client asked for growing replies and events. `timeout` is seconds
+    without progress after which a reply has failed.
+    """
+
+    def __init__(self, *, stream: bool, timeout: float, history: list[tuple[str, str]]) -> None:
+        self._stream = stream
+        self._timeout = timeout
+        self._earlier = tuple(history[-2 * _REMEMBERED :])
+        self._said: dict[int, tuple[str, str]] = {}
+        self._replies: dict[int, _Reply] = {}
+        self._draft: dict[tuple[int, int], list[ReplyText | ReplyEnded | ReplyFailed]] = {}
+
+    # -- what the session asks -----------------------------------------------------------------
+
+    def active(self, now: float) -> bool:
+        """Whether the machine thinks or speaks, so that speech would be an interruption."""
+        return any(
+            reply.interrupted_at is None and (not reply.over or now < reply.sound_until)
+            for reply in self._replies.values()
+        )
+
+    def awaits_last_words(self) -> bool:
+        """Whether the voice still has to say how much of an interrupted reply was heard."""
+        return any(
+            reply.interrupted_at is not None and not reply.silent
+            for reply in self._replies.values()
+        )
+
+    def unanswered(self) -> bool:
+        """Whether a committed turn still waits for its reply."""
+        return any(not reply.answered for reply in self._replies.values())
+
+    def echoes(self, now: float) -> str:
+        """The words that a microphone near the speaker may hear now; empty when there are none."""
+        return " ".join(
+            text
+            for reply in self._replies.values()
+            if not reply.silent or now < reply.sound_until + _ECHO_SECONDS
+            for text in reply.speech
+        )
+
+    def history(self) -> tuple[tuple[str, str], ...]:
+        """The conversation so far as (role, text): what was said, and what was said aloud."""
+        turns = [
+            part
+            for question, answer in self._said.values()
+            for part in (("user", question), ("assistant", answer))
+            if part[1]
+        ]
+        return (*self._earlier, *turns)[-2 * _REMEMBERED :]
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    def propose(self, revision: Revision) -> None:
+        """Keep what the language model makes of this revision until it is committed."""
+        self._draft[revision.turn, revision.number] = []
+
+    def withdraw(self, revision: Revision) -> None:
+        self._draft.pop((revision.turn, revision.number), None)
+
+    def commit(self, revision: Revision, now: float) -> list[Event]:
+        """The turn is complete: let its reply out as far as it is made already."""
+        assert revision.text is not None
+        assert revision.text_at is not None
+        reply = _Reply(
+            turn=revision.turn,
+            revision=revision.number,
+            question=revision.text,
+            end_of_speech=revision.end_of_speech,
+            transcript_at=revision.text_at,
+            committed_at=now,
+            progress_at=now,
+        )
+        self._replies[reply.turn] = reply
+        self._remember(reply, "")
+        commit = Commit("", reply.turn, reply.revision, reply.question)
+        events: list[Event] = [ToLanguageModel(commit), ToVoice(commit)]
+        made = self._draft.pop((revision.turn, revision.number), [])
+        for message in made:
+            events += self._take(reply, message, now)
+        for key in [key for key in self._draft if key[0] <= revision.turn]:
+            del self._draft[key]
+        return events
+
+    def interrupt(self, now: float) -> list[Event]:
+        """Stop every reply that is not over: be silent, stop working, remember what was said."""
+        events: list[Event] = []
+        for reply in list(self._replies.values()):
+            if reply.interrupted_at is None and (not reply.over or now < reply.sound_until):
+                events += self._interrupt(reply, now)
+        return events
+
+    def tick(self, now: float) -> list[Event]:
+        """Give up what waits for too long, forget what is over."""
+        events: list[Event] = []
+        for reply in list(self._replies.values()):
+            if reply.interrupted_at is not None:
+                if not reply.silent and now - reply.interrupted_at > _LAST_WORDS_TIMEOUT:
+                    events += self._last_words(reply, " ".join(reply.speech), now)
+            elif not reply.answered and now - reply.progress_at > self._timeout:
+                events += [*self._fail(reply, TOO_SLOW), ToLanguageModel(_stop(reply))]
+            elif not reply.silent and reply.answered and now - reply.progress_at > self._timeout:
+                reply.silent = True
+        self._forget(now)
+        return events
+
+    # -- what the language model and the voice say ---------------------------------------------
+
+    def received(
+        self,
+        message: ReplyText | ReplyEnded | ReplyFailed | SpeechStarted | ClauseSpoken | SpeechEnded,
+        now: float,
+    ) -> list[Event]:
+        """Take a message about a reply; one about a withdrawn or forgotten turn is ignored."""
+        if isinstance(message, ReplyText | ReplyEnded | ReplyFailed):
+            draft = self._draft.get((message.turn, message.revision))
+            if draft is not None:
+                draft.append(message)
+                return []
+        reply = self._replies.get(message.turn)
+        if reply is None:
+            return []
+        return self._take(reply, message, now)
+
+    def language_model_restarted(self) -> list[Event]:
+        """Its state is gone: what waited for it has failed, what it drafted is void."""
+        self._draft.clear()
+        waiting = [r for r in self._replies.values() if not r.complete]
+        return [event for reply in waiting for event in self._fail(reply, RESTARTED)]
+
+    def voice_restarted(self, now: float) -> list[Event]:
+        """Its sound is gone: nothing more will be heard of the replies under way."""
+        events: list[Event] = []
+        for reply in list(self._replies.values()):
+            if not reply.silent:
+                said = None if reply.interrupted_at is None else " ".join(reply.speech)
+                ended = SpeechEnded("", reply.turn, said, now)
+                events += self._take(reply, ended, now)
+        return events
+
+    def _take(
+        self,
+        reply: _Reply,
+        message: ReplyText | ReplyEnded | ReplyFailed | SpeechStarted | ClauseSpoken | SpeechEnded,
+        now: float,
+    ) -> list[Event]:
+        reply.progress_at = now
+        if isinstance(message, ReplyText | ReplyEnded | ReplyFailed):
+            if reply.interrupted_at is not None or message.revision != reply.revision:
+                return []
+            return self._take_text(reply, message, now)
+        return self._take_sound(reply, message, now)
+
+    def _take_text(
+        self, reply: _Reply, message: ReplyText | ReplyEnded | ReplyFailed, now: float
+    ) -> list[Event]:
+        if reply.answered:
+            return []
+        if isinstance(message, ReplyFailed):
+            return self._fail(reply, message.reason)
+        if isinstance(message, ReplyText):
+            reply.text += message.text
+            reply.first_token_at = reply.first_token_at or message.at
+            return [self._output(reply, now, eos=False)] if self._stream else []
+        reply.text = message.text
+        reply.complete = True
+        reply.answered = True
+        self._remember(reply, reply.text)
+        return [self._output(reply, now, eos=True)]
+
+    def _take_sound(
+        self, reply: _Reply, message: SpeechStarted | ClauseSpoken | SpeechEnded, now: float
+    ) -> list[Event]:
+        if isinstance(message, SpeechStarted):
+            reply.first_clause_at = message.first_clause_at
+            reply.first_sound_at = message.first_sound_at
+            reply.sound_until = float("inf")
+            return self._timeline(reply)
+        if isinstance(message, ClauseSpoken):
+            reply.speech.append(message.text.strip())
+            return []
+        if reply.interrupted_at is not None:
+            return self._last_words(reply, message.spoken, now)
+        reply.silent = True
+        reply.spoken = message.spoken
+        reply.sound_until = message.sound_until
+        events = self._timeline(reply)
+        if self._stream and message.spoken:
+            events.append(Tell({"event": "spoken", "turn": reply.turn, "text": message.spoken}))
+        return events
+
+    # -- how a turn ends -----------------------------------------------------------------------
+
+    def _interrupt(self, reply: _Reply, now: float) -> list[Event]:
+        reply.interrupted_at = now
+        if reply.silent:
+            # All of it was sent; the client drops what it has not played yet.
+            return [ToVoice(_stop(reply))]
+        return [ToVoice(_stop(reply)), ToLanguageModel(_stop(reply))]
+
+    def _last_words(self, reply: _Reply, spoken: str | None, now: float) -> list[Event]:
+        """An interrupted reply fell silent: `spoken` was heard, or None if nobody listens."""
+        if reply.silent:
+            return []
+        reply.silent = True
+        reply.sound_until = now
+        heard = reply.text if spoken is None else spoken
+        events: list[Event] = [ToLanguageModel(Spoken("", reply.turn, heard))]
+        self._remember(reply, heard)
+        if not reply.answered:
+            reply.answered = True
+            reply.text = heard
+            output = self._output(reply, now, eos=True)
+            events.append(Tell({**output.fields, "interrupted": True}))
+        if self._stream:
+            events.append(Tell({"event": "interrupted", "turn": reply.turn, "spoken": heard}))
+        return events
+
+    def _fail(self, reply: _Reply, reason: str) -> list[Event]:
+        if reply.answered:
+            return []
+        reply.answered = reply.silent = True
+        error = {"status": "ERROR", "message": reason, "turn": reply.turn}
+        return [Tell(error), ToVoice(_stop(reply))]
+
+    def _output(self, reply: _Reply, now: float, *, eos: bool) -> Tell:
+        fields = {
+            "llm_output": [reply.text.strip()],
+            "eos": eos,
+            "latency": round(now - reply.committed_at, 3),
+        }
+        if self._stream:
+            fields["turn"] = reply.turn
+        return Tell(fields)
+
+    def _timeline(self, reply: _Reply) -> list[Event]:
+        if reply.timeline_sent:
+            return []
+        reply.timeline_sent = True
+
+        def since_speech(at: float | None) -> int | None:
+            return None if at is None else round(1000 * (at - reply.end_of_speech))
+
+        timeline = TurnTimeline(
+            turn=reply.turn,
+            used_ahead=reply.first_token_at is not None
+            and reply.first_token_at < reply.committed_at,
+            milliseconds={
+                "provisional_transcript": since_speech(reply.transcript_at),
+                "commit": since_speech(reply.committed_at),
+                "first_token": since_speech(reply.first_token_at),
+                "first_clause": since_speech(reply.first_clause_at),
+                "first_sound": since_speech(reply.first_sound_at),
+            },
+        )
+        if not self._stream:
+            return [timeline]
+        fields = {
+            "event": "timeline",
+            "turn": timeline.turn,
+            "used_ahead": timeline.used_ahead,
+            "milliseconds": timeline.milliseconds,
+        }
+        return [timeline, Tell(fields)]
+
+    def _remember(self, reply: _Reply, answer: str) -> None:
+        """Write the turn's answer into the history, or mend it there."""
+        self._said[reply.turn] = (reply.question, answer)
+        if len(self._said) > _REMEMBERED:
+            del self._said[min(self._said)]
+
+    def _forget(self, now: float) -> None:
+        for turn, reply in list(self._replies.items()):
+            if reply.over and now > reply.sound_until + _ECHO_SECONDS:
+                del self._replies[turn]
+
+
+def _stop(reply: _Reply) -> Interruption:
+    return Interruption("", reply.turn)

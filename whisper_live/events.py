@@ -1,0 +1,87 @@
+"""What one client's session asks of the world around it. Values only: see `session.py`."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.messages import Message
+from whisper_live.utterance import Piece
+
+
+class Urgency(enum.IntEnum):
+    """What goes first when several transcriptions wait. Lower is sooner."""
+
+    AWAITED = 0  # somebody waits for it: the end of an utterance, or a possible interruption
+    LIVE = 1  # words shown while a person speaks; replaced by newer ones, dropped when busy
+
+
+@dataclass(eq=False)
+class Revision:
+    """One hearing of a whole utterance: `text` and `probability` (that it is done) once known."""
+
+    turn: int
+    number: int
+    end_of_speech: float
+    end: int
+    text: str | None = None
+    tail: str | None = None
+    text_at: float | None = None
+    probability: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Transcribe:
+    """Transcribe `audio` (float32, 16 kHz) and hand the result to `Session.transcribed`.
+
+    It is for a `revision`, for a settled `piece` of a long utterance, or, with neither, for the
+    live transcript.
+    """
+
+    turn: int
+    audio: NDArray[np.float32]
+    urgency: Urgency
+    revision: Revision | None = None
+    piece: Piece | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Ask the turn detector about the last seconds of audio; answer to `Session.judged`."""
+
+    revision: Revision
+    audio: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Send these fields to the client as JSON."""
+
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ToLanguageModel:
+    message: Message
+
+
+@dataclass(frozen=True)
+class ToVoice:
+    message: Message
+
+
+@dataclass(frozen=True)
+class TurnTimeline:
+    """Where the time of a turn went: milliseconds since the end of speech, None where it did not
+    happen. `used_ahead` says whether work done before the commit was used."""
+
+    turn: int
+    used_ahead: bool
+    milliseconds: dict[str, int | None] = field(default_factory=dict)
+
+
+Event = Transcribe | Judge | Tell | ToLanguageModel | ToVoice | TurnTimeline

@@ -1,0 +1,186 @@
+"""What a client may say, checked. Pure: text in, values or a ProtocolError out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.errors import ProtocolError
+
+END_OF_AUDIO = "END_OF_AUDIO"
+
+_LONGEST_TEXT = 4000
+_LONGEST_HISTORY = 100
+_SAMPLE_RATES = range(8_000, 192_001)
+_EXAMPLE = '{"uid": "me", "language": "en", "task": "transcribe"}'
+
+_FORMATS: dict[str, tuple[str, int]] = {"float32": ("<f4", 4), "int16": ("<i2", 2)}
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A client's first message: see docs/protocol.md."""
+
+    uid: str
+    language: str | None
+    task: str
+    audio_format: str
+    sample_rate: int
+    stream: bool
+    reply: bool
+    system_prompt: str
+    voice: str
+    context: str
+    history: tuple[tuple[str, str], ...]
+    token: object
+
+
+@dataclass(frozen=True)
+class Command:
+    """A JSON message after the handshake."""
+
+    name: Literal["end_turn", "interrupt", "say"]
+    text: str = ""
+
+
+def parse_hello(message: str | bytes, languages: Collection[str]) -> Hello:
+    """Read the handshake. `languages` are those that the transcriber knows.
+
+    Raises ProtocolError with a sentence that says what was expected.
+    """
+    if isinstance(message, bytes):
+        raise ProtocolError(f"The first message must be text, such as {_EXAMPLE}.")
+    fields = _json_object(message, _EXAMPLE)
+    uid = fields.get("uid")
+    if not isinstance(uid, str | int) or isinstance(uid, bool) or len(str(uid)) > 200:
+        raise ProtocolError(
+            f'"uid" must be a text of yours, at most 200 characters, as in {_EXAMPLE}.'
+        )
+    return Hello(
+        uid=str(uid),
+        language=_language(fields, languages),
+        task=_one_of(fields, "task", ("transcribe", "translate")),
+        audio_format=_one_of(fields, "audio_format", tuple(_FORMATS)),
+        sample_rate=_sample_rate(fields),
+        stream=_flag(fields, "stream", False),
+        reply=_flag(fields, "reply", True),
+        system_prompt=_text(fields, "system_prompt"),
+        voice=_text(fields, "voice"),
+        context=" ".join(
+            part for part in (_text(fields, "initial_prompt"), _text(fields, "hotwords")) if part
+        ),
+        history=_history(fields.get("history") or []),
+        token=fields.get("token"),
+    )
+
+
+def parse_command(message: str) -> Command:
+    """Read a JSON message that came after the handshake. Raises ProtocolError."""
+    example = '{"command": "end_turn"}, {"command": "interrupt"} or {"command": "say", "text": …}'
+    fields = _json_object(message, example)
+    name = fields.get("command")
+    if name == "say":
+        text = _text(fields, "text").strip()
+        if not text:
+            raise ProtocolError('"say" needs a "text" that is not empty.')
+        return Command("say", text)
+    if name not in ("end_turn", "interrupt"):
+        raise ProtocolError(f"Expected audio, {END_OF_AUDIO}, {example}.")
+    return Command(name)
+
+
+def decode_audio(data: bytes, audio_format: str) -> NDArray[np.float32]:
+    """Samples of a binary message as float32 in [-1, 1]. Raises ProtocolError."""
+    dtype, width = _FORMATS[audio_format]
+    if len(data) % width:
+        raise ProtocolError(
+            f"{len(data)} bytes are no whole number of {audio_format} samples; "
+            f"send little-endian mono audio with {width} bytes a sample."
+        )
+    samples = np.frombuffer(data, dtype)
+    if audio_format == "int16":
+        return samples.astype(np.float32) / 32768.0
+    if not np.isfinite(samples).all():
+        raise ProtocolError("The audio holds samples that are not finite numbers; is it float32?")
+    clipped: NDArray[np.float32] = np.clip(samples, -1.0, 1.0).astype(np.float32)
+    return clipped
+
+
+def _json_object(message: str, example: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(message)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise ProtocolError(f"Expected a JSON object, such as {example}.")
+    return fields
+
+
+def _language(fields: dict[str, Any], languages: Collection[str]) -> str | None:
+    language = fields.get("language", "en")
+    if language is None:
+        return next(iter(languages)) if len(languages) == 1 else None
+    if not isinstance(language, str) or language not in languages:
+        known = ", ".join(sorted(languages)[:12]) + (", …" if len(languages) > 12 else "")
+        raise ProtocolError(
+            f"The language {language!r} is not known to this server's model; it knows {known}."
+        )
+    return language
+
+
+def _one_of(fields: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
+    """The first choice is the default."""
+    value = fields.get(name) or choices[0]
+    if value not in choices:
+        raise ProtocolError(f'"{name}" must be one of {", ".join(choices)}, not {value!r}.')
+    return str(value)
+
+
+def _flag(fields: dict[str, Any], name: str, default: bool) -> bool:
+    value = fields.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise ProtocolError(f'"{name}" must be true or false, not {value!r}.')
+    return value
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        raise ProtocolError(f'"{name}" must be a text of at most {_LONGEST_TEXT} characters.')
+    return value
+
+
+def _sample_rate(fields: dict[str, Any]) -> int:
+    value = fields.get("sample_rate") or 16_000
+    if isinstance(value, bool) or not isinstance(value, int) or value not in _SAMPLE_RATES:
+        raise ProtocolError(
+            f'"sample_rate" must be a whole number of Hz from 8000 to 192000, not {value!r}.'
+        )
+    return value
+
+
+def _history(value: Any) -> tuple[tuple[str, str], ...]:
+    expected = ProtocolError(
+        f'"history" must be a list of at most {_LONGEST_HISTORY} '
+        '{"role": "user" or "assistant", "content": text}.'
+    )
+    if not isinstance(value, list) or len(value) > _LONGEST_HISTORY:
+        raise expected
+    turns: list[tuple[str, str]] = []
+    for part in value:
+        if not isinstance(part, dict) or part.get("role") not in ("user", "assistant"):
+            raise expected
+        content = part.get("content")
+        if not isinstance(content, str) or len(content) > _LONGEST_TEXT:
+            raise expected
+        turns.append((part["role"], content))
+    return tuple(turns)

@@ -1,0 +1,416 @@
+"""Frames of audio in, turns out: what the person says, and when they are done. Pure.
+
+While a person speaks there is one `Utterance`. In each pause it gets a `Revision`: the whole of it
+is transcribed and judged, ahead of the decision that the person is done. Speech that resumes
+withdraws the revision; silence that lasts completes the turn with it. A turn that is complete may
+still wait for its transcript while the next utterance already begins.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.settings import Settings
+from whisper_live.activity import FRAME_SECONDS, SpeechActivity
+from whisper_live.endpoint import EndpointPolicy
+from whisper_live.events import Judge, Revision, Transcribe, Urgency
+from whisper_live.utterance import Piece, Utterance, join
+
+# Audio kept from before the detector noticed speech, so that no first sound is lost.
+_PREROLL_FRAMES = round(0.32 / FRAME_SECONDS)
+
+# A pause in an utterance of this length settles what was said before it ...
+_SETTLE_AFTER = 8.0
+# ... and without any pause it is cut here, well inside Whisper's 30 s, at its quietest place.
+_LONGEST_PIECE = 24.0
+_CUT_WITHIN = 6.0
+
+# A client that sends nothing for this long has stopped its microphone: silence, not jitter.
+_STALL = 0.5
+
+# A sound shorter than `min_utterance` is forgotten after this much silence.
+_FORGET_NOISE = 0.3
+
+# Turns that wait for their transcript; beyond it the client is not read from (see `backlogged`).
+_MOST_CLOSING = 4
+
+
+@dataclass(frozen=True)
+class Began:
+    """A person begins to speak."""
+
+    turn: int
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The live transcript of a turn changed: settled pieces, and the text after them."""
+
+    turn: int
+    pieces: tuple[Piece, ...]
+    tail: Piece
+    until: float
+    """When the last of the audio behind it came in, monotonic seconds."""
+
+
+@dataclass(frozen=True)
+class ReadOn:
+    """These first words of the turn will most likely not change."""
+
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """The person paused: this may be all they say."""
+
+    revision: Revision
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """They went on speaking."""
+
+    revision: Revision
+
+
+@dataclass(frozen=True)
+class Completed:
+    """The person is done; `revision.text` is what they said, `pieces` where each part lies."""
+
+    revision: Revision
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """The turn held no words."""
+
+    turn: int
+
+
+ListenerEvent = (
+    Began | Heard | ReadOn | Proposed | Withdrawn | Completed | Dropped | Transcribe | Judge
+)
+
+
+@dataclass(frozen=True)
+class ListeningPolicy:
+    """The settings that listening depends on. Seconds."""
+
+    endpoint: EndpointPolicy
+    threshold: float
+    min_utterance: float
+    partial_interval: float
+    work_ahead: bool
+    provisional_silence: float
+    attentive_speech: float
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ListeningPolicy:
+        return cls(
+            endpoint=EndpointPolicy.from_settings(settings),
+            threshold=settings.vad_threshold,
+            min_utterance=settings.min_utterance,
+            partial_interval=settings.partial_interval,
+            work_ahead=settings.work_ahead,
+            provisional_silence=settings.provisional_silence,
+            # Begun early, an interruption's words are known when its shortest speech is over.
+            attentive_speech=settings.barge_in_speech / 2,
+        )
+
+
+@dataclass
+class _Live:
+    """The live transcript of the current utterance."""
+
+    requested_at: float
+    pending: Transcribe | None = None
+    words: list[str] = field(default_factory=list)
+    words_read: int = 0
+
+
+class Listener:
+    """One client's ears. Feed it with `hear`, and with the answers to what it asks for.
+
+    `attentive` is set while the machine speaks: live transcripts come sooner and go first, since
+    they decide whether the person interrupts.
+    """
+
+    def __init__(self, policy: ListeningPolicy) -> None:
+        self._policy = policy
+        self._activity = SpeechActivity(policy.threshold)
+        self._preroll: deque[tuple[NDArray[np.float32], float]] = deque(maxlen=_PREROLL_FRAMES)
+        self._position = 0
+        self._turn = 0
+        self._utterance: Utterance | None = None
+        self._live = _Live(0.0)
+        self._revision: Revision | None = None
+        self._revisions = 0
+        self._closing: deque[tuple[Revision, Utterance]] = deque()
+        self._last_frame_at = 0.0
+        self.attentive = False
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether more audio should wait until the transcriber has caught up."""
+        return len(self._closing) >= _MOST_CLOSING
+
+    @property
+    def turn(self) -> int | None:
+        """The turn that is being spoken now."""
+        return self._turn if self._utterance else None
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody speaks or a turn still waits for its transcript."""
+        return self._utterance is not None or bool(self._closing)
+
+    @property
+    def speech(self) -> float:
+        """Seconds of speech in the current utterance."""
+        return self._activity.speech if self._utterance else 0.0
+
+    def next_turn(self) -> int:
+        """A number for a turn that comes by another way than the microphone."""
+        self._turn += 1
+        return self._turn
+
+    def hear(
+        self, frame: NDArray[np.float32], probability: float, now: float
+    ) -> list[ListenerEvent]:
+        """Take one frame (512 samples at 16 kHz) with its speech probability."""
+        self._position += 1
+        self._last_frame_at = now
+        speaking = self._activity.feed(probability)
+        if self._utterance is None:
+            self._preroll.append((frame, probability))
+            return self._begin(now) if speaking else []
+        self._utterance.append(frame, probability)
+        if speaking:
+            return self._speaking(now)
+        return self._silent(self._activity.silence, now)
+
+    def tick(self, now: float) -> list[ListenerEvent]:
+        """Time passes; a client that sends no audio is silent."""
+        stalled = now - self._last_frame_at - _STALL
+        if self._utterance is None or stalled <= 0:
+            return []
+        return self._silent(self._activity.silence + stalled, now)
+
+    def end_turn(self, now: float) -> list[ListenerEvent]:
+        """Complete the turn at once, whatever the silence."""
+        if self._utterance is None:
+            return []
+        if self._activity.speech < self._policy.min_utterance:
+            return self._drop()
+        return self._complete(now)
+
+    def transcribed(self, job: Transcribe, text: str, now: float) -> list[ListenerEvent]:
+        """Take the text of a transcription that was asked for."""
+        if job.piece is not None:
+            job.piece.text = text
+            return self._texts_known(now)
+        if job.revision is not None:
+            job.revision.tail = text
+            return self._texts_known(now)
+        return self._live_text(job, text)
+
+    def judged(self, revision: Revision, probability: float, now: float) -> list[ListenerEvent]:
+        """Take the turn detector's probability that the person is done."""
+        revision.probability = probability
+        if revision is not self._revision:
+            return []
+        return self._silent(self._activity.silence, now)
+
+    def _begin(self, now: float) -> list[ListenerEvent]:
+        self._turn += 1
+        self._revisions = 0
+        self._live = _Live(requested_at=now)
+        self._utterance = Utterance(self._position - len(self._preroll))
+        for frame, probability in self._preroll:
+            self._utterance.append(frame, probability)
+        self._preroll.clear()
+        return [Began(self._turn)]
+
+    def _speaking(self, now: float) -> list[ListenerEvent]:
+        events: list[ListenerEvent] = []
+        if self._revision is not None:
+            events += self._resume(self._revision)
+        assert self._utterance is not None
+        if self._utterance.unsettled_seconds >= _LONGEST_PIECE:
+            piece, audio = self._utterance.cut(self._utterance.quietest_cut(_CUT_WITHIN))
+            events.append(Transcribe(self._turn, audio, Urgency.AWAITED, piece=piece))
+        return events + self._ask_live(now)
+
+    def _silent(self, silence: float, now: float) -> list[ListenerEvent]:
+        if self._activity.speech < self._policy.min_utterance:
+            return self._drop() if silence >= _FORGET_NOISE else []
+        events: list[ListenerEvent] = []
+        if self._revision is None and silence >= self._policy.provisional_silence:
+            events += self._revise(silence, now)
+        revision = self._revision
+        if revision is not None:
+            required = self._policy.endpoint.required_silence(revision.probability, revision.text)
+            if silence >= required:
+                events += self._complete(now)
+        return events
+
+    def _revise(self, silence: float, now: float) -> list[ListenerEvent]:
+        """A pause: hear the whole utterance as if it were complete."""
+        assert self._utterance is not None
+        self._revisions += 1
+        self._revision = Revision(
+            self._turn, self._revisions, end_of_speech=now - silence, end=self._utterance.end
+        )
+        events: list[ListenerEvent] = []
+        if self._policy.work_ahead:
+            events.append(self._transcribe_revision(self._revision))
+        if self._policy.endpoint.smart_turn:
+            events.append(Judge(self._revision, self._utterance.recent_audio()))
+        return events
+
+    def _transcribe_revision(self, revision: Revision) -> Transcribe:
+        assert self._utterance is not None
+        audio = self._utterance.audio()
+        return Transcribe(revision.turn, audio, Urgency.AWAITED, revision=revision)
+
+    def _resume(self, revision: Revision) -> list[ListenerEvent]:
+        """Speech goes on: the revision is void, but what it heard may settle a long utterance."""
+        assert self._utterance is not None
+        if revision.tail is not None and self._utterance.unsettled_seconds >= _SETTLE_AFTER:
+            piece, _ = self._utterance.cut(revision.end)
+            piece.text = revision.tail
+        self._revision = None
+        return [Withdrawn(revision)]
+
+    def _complete(self, now: float) -> list[ListenerEvent]:
+        assert self._utterance is not None
+        events: list[ListenerEvent] = []
+        if self._revision is None:
+            events += self._revise(self._activity.silence, now)
+            assert self._revision is not None
+        if not self._policy.work_ahead:
+            events.append(self._transcribe_revision(self._revision))
+        self._closing.append((self._revision, self._utterance))
+        self._forget()
+        return events + self._close()
+
+    def _drop(self) -> list[ListenerEvent]:
+        turn = self._turn
+        self._forget()
+        return [Dropped(turn)]
+
+    def _forget(self) -> None:
+        self._utterance = None
+        self._revision = None
+        self._activity.reset()
+
+    def _texts_known(self, now: float) -> list[ListenerEvent]:
+        """A transcript came in: complete what waited for it, propose what it makes whole."""
+        for closing in self._closing:
+            _hear_whole(*closing, now)
+        events = self._close()
+        revision, utterance = self._revision, self._utterance
+        if revision is None or utterance is None or revision.text is not None:
+            return events
+        if _hear_whole(revision, utterance, now):
+            events.append(
+                Heard(revision.turn, *_parts(revision, utterance), revision.end_of_speech)
+            )
+            if revision.text:
+                events.append(Proposed(revision))
+            events += self._silent(self._activity.silence, now)
+        return events
+
+    def _close(self) -> list[ListenerEvent]:
+        """Let completed turns go, in their order, as far as their texts are known."""
+        events: list[ListenerEvent] = []
+        while self._closing and self._closing[0][0].text is not None:
+            revision, utterance = self._closing.popleft()
+            if revision.text:
+                pieces, tail = _parts(revision, utterance)
+                events.append(Completed(revision, (*pieces, tail) if tail.text else pieces))
+            else:
+                events.append(Dropped(revision.turn))
+        return events
+
+    def _ask_live(self, now: float) -> list[ListenerEvent]:
+        assert self._utterance is not None
+        live = self._live
+        if live.pending is not None:
+            return []
+        if self.attentive:
+            due = self.speech >= self._policy.attentive_speech and (
+                now - live.requested_at >= self._policy.partial_interval / 2 or not live.words
+            )
+        else:
+            due = now - live.requested_at >= self._policy.partial_interval
+        if not due:
+            return []
+        urgency = Urgency.AWAITED if self.attentive else Urgency.LIVE
+        live.pending = Transcribe(self._turn, self._utterance.audio(), urgency)
+        live.requested_at = now
+        return [live.pending]
+
+    def live_dropped(self, job: Transcribe) -> None:
+        """A live transcription was given up for more urgent work; a later one takes its place."""
+        if self._live.pending is job:
+            self._live.pending = None
+
+    def _live_text(self, job: Transcribe, text: str) -> list[ListenerEvent]:
+        live, utterance = self._live, self._utterance
+        if live.pending is not job:
+            return []
+        live.pending = None
+        if utterance is None or self._revision is not None:
+            return []
+        settled = utterance.settled_text()
+        if settled is None:
+            return []
+        words = join(settled, text).split()
+        stable = _agreed(live.words, words)
+        live.words = words
+        tail = Piece(utterance.unsettled_from, utterance.end, text)
+        events: list[ListenerEvent] = [
+            Heard(self._turn, tuple(utterance.pieces), tail, live.requested_at)
+        ]
+        if stable > live.words_read:
+            live.words_read = stable
+            events.append(ReadOn(self._turn, " ".join(words[:stable])))
+        return events
+
+
+def _agreed(before: list[str], now: list[str]) -> int:
+    """How many first words two hearings in a row agree on, less the last, which may still grow.
+
+    Local agreement, as in Macháček et al. 2023, "Turning Whisper into Real-Time Transcription
+    System".
+    """
+    count = 0
+    for old, new in zip(before, now, strict=False):
+        if old != new:
+            break
+        count += 1
+    return min(count, len(now) - 1, len(before) - 1) if count else 0
+
+
+def _hear_whole(revision: Revision, utterance: Utterance, now: float) -> bool:
+    """Give the revision its text once every part of it is known; True if it has one then."""
+    if revision.text is None:
+        settled = utterance.settled_text()
+        if settled is None or revision.tail is None:
+            return False
+        revision.text = join(settled, revision.tail)
+        revision.text_at = now
+    return True
+
+
+def _parts(revision: Revision, utterance: Utterance) -> tuple[tuple[Piece, ...], Piece]:
+    tail = Piece(utterance.unsettled_from, revision.end, revision.tail)
+    return tuple(utterance.pieces), tail

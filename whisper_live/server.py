@@ -1,0 +1,484 @@
+"""Process 1: audio in on the transcription port, transcripts and replies out.
+
+One `Client` a connection: its socket, its ears (resampler and voice activity detector) and its
+`Session`, which decides everything. The server carries out what sessions ask for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from fusion import tls
+from fusion.board import Board, Phase, Service
+from fusion.channels import Inbox, Outbox
+from fusion.errors import ChannelFullError, ConfigurationError, ProtocolError
+from fusion.http import Door
+from fusion.messages import Message, SessionEnded, SessionStarted
+from fusion.receiving import received
+from fusion.selection import TRANSCRIBERS, choose, survey
+from fusion.service import child_process
+from fusion.settings import Settings
+from fusion.supervisor import Links
+from whisper_live.events import (
+    Event,
+    Judge,
+    Tell,
+    ToLanguageModel,
+    ToVoice,
+    Transcribe,
+    TurnTimeline,
+)
+from whisper_live.handshake import END_OF_AUDIO, Hello, decode_audio, parse_command, parse_hello
+from whisper_live.scheduler import Job, Scheduler
+from whisper_live.session import Session, SessionPolicy
+from whisper_live.transcribers.base import SAMPLE_RATE, Transcriber, TranscriptionRequest
+from whisper_live.vad import VoiceActivityDetector
+
+if TYPE_CHECKING:
+    from whisper_live.smart_turn import SmartTurn
+
+logger = logging.getLogger(__name__)
+
+_TICK = 0.1
+_READY_POLL = 0.1
+
+# Frames taken from one client before the others get a turn in the event loop.
+_FRAMES_AT_ONCE = 16
+
+# Messages that wait for a client that does not read; beyond them it is gone.
+_MOST_UNSENT = 512
+
+
+@dataclass(eq=False)
+class Client:
+    """One connection on the transcription port."""
+
+    connection: ServerConnection
+    hello: Hello
+    session: Session
+    started: SessionStarted
+    detector: VoiceActivityDetector
+    resampler: soxr.ResampleStream | None
+    connected_at: float
+    outgoing: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(_MOST_UNSENT))
+    caught_up: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, fields: dict[str, object]) -> None:
+        """Queue a JSON message; a client that does not read is disconnected."""
+        try:
+            self.outgoing.put_nowait(json.dumps({"uid": self.hello.uid, **fields}))
+        except asyncio.QueueFull:
+            logger.warning("%s does not read its messages and is disconnected", self.hello.uid)
+            self.connection.transport.abort()
+
+
+class TranscriptionServer:
+    """All clients of the transcription port."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        board: Board,
+        transcriber: Transcriber,
+        turn_detector: SmartTurn | None,
+        language_model: Outbox,
+        voice: Outbox,
+    ) -> None:
+        self._settings = settings
+        self._board = board
+        self._transcriber = transcriber
+        self._turn_detector = turn_detector
+        self._language_model = language_model
+        self._voice = voice
+        self._clients: dict[str, Client] = {}
+        self._admitted: dict[ServerConnection, float] = {}
+        self._loop = asyncio.get_running_loop()
+        self._scheduler = Scheduler(transcriber, self._transcribed, self._live_dropped)
+        self._judges = ThreadPoolExecutor(1, thread_name_prefix="turn-detector")
+        self._generations = self._current_generations()
+
+    # -- a connection, from handshake to end ---------------------------------------------------
+
+    async def welcome(self, connection: ServerConnection, door: Door) -> None:
+        """Serve one client until it leaves or its time is up."""
+        uid = ""
+        try:
+            hello = await self._greet(connection, door)
+            uid = hello.uid
+            if not self._admit(connection):
+                wait = {"uid": uid, "status": "WAIT", "message": self._minutes_to_wait()}
+                await connection.send(json.dumps(wait))
+                await connection.close(1013, "the server is full")
+                return
+            try:
+                await self._wait_until_ready(connection)
+                await self._serve(connection, hello, door.address(connection))
+            finally:
+                del self._admitted[connection]
+        except ProtocolError as error:
+            with contextlib.suppress(ConnectionClosed):
+                refusal = {"uid": uid, "status": "ERROR", "message": str(error)}
+                await connection.send(json.dumps(refusal))
+                await connection.close(1008, "the handshake is wrong")
+        except ConnectionClosed:
+            logger.debug("%s left", uid or "a client")
+
+    async def _greet(self, connection: ServerConnection, door: Door) -> Hello:
+        timeout = self._settings.handshake_timeout
+        try:
+            message = await asyncio.wait_for(connection.recv(), timeout)
+        except asyncio.TimeoutError:
+            raise ProtocolError(
+                f'No handshake came within {timeout:g} s; send {{"uid": "me"}} first.'
+            ) from None
+        hello = parse_hello(message, self._transcriber.languages)
+        if not door.knows(hello.token):
+            raise ProtocolError('The "token" is missing or wrong; ask whoever runs this server.')
+        return hello
+
+    def _admit(self, connection: ServerConnection) -> bool:
+        if len(self._admitted) >= self._settings.max_clients:
+            return False
+        self._admitted[connection] = time.monotonic()
+        return True
+
+    def _minutes_to_wait(self) -> float:
+        """Until the client that came first has used up its time."""
+        oldest = min(self._admitted.values(), default=time.monotonic())
+        left = self._settings.max_connection_time - (time.monotonic() - oldest)
+        return round(max(left, 0.0) / 60, 2)
+
+    async def _wait_until_ready(self, connection: ServerConnection) -> None:
+        closed = asyncio.ensure_future(connection.wait_closed())
+        try:
+            while self._board.not_ready() is not None and not closed.done():
+                await asyncio.wait({closed}, timeout=_READY_POLL)
+        finally:
+            closed.cancel()
+
+    async def _serve(self, connection: ServerConnection, hello: Hello, address: str) -> None:
+        client = self._make_client(connection, hello, address)
+        limit = self._settings.max_connection_time
+        self._clients[client.session.identity] = client
+        self._introduce(client)
+        client.tell(
+            {
+                "message": "SERVER_READY",
+                "backend": self._transcriber.name,
+                "audio_key": client.started.audio_key,
+                "max_connection_time": limit,
+            }
+        )
+        writer = asyncio.create_task(self._write(client))
+        try:
+            await asyncio.wait_for(self._listen(client), limit)
+        except asyncio.TimeoutError:
+            client.tell({"message": "DISCONNECT"})
+            await self._drain(client)
+            await connection.close(1000, "the time limit is reached")
+        finally:
+            writer.cancel()
+            self._dismiss(client)
+
+    def _make_client(self, connection: ServerConnection, hello: Hello, address: str) -> Client:
+        policy = SessionPolicy.from_settings(self._settings, stream=hello.stream, reply=hello.reply)
+        session = Session(secrets.token_hex(8), policy, hello.history)
+        started = SessionStarted(
+            session=session.identity,
+            audio_key=secrets.token_urlsafe(18),
+            address=address,
+            language=hello.language or "en",
+            system_prompt=hello.system_prompt,
+            voice=hello.voice,
+            history=hello.history,
+        )
+        resampler = None
+        if hello.sample_rate != SAMPLE_RATE:
+            resampler = soxr.ResampleStream(hello.sample_rate, SAMPLE_RATE, 1, dtype="float32")
+        return Client(
+            connection=connection,
+            hello=hello,
+            session=session,
+            started=started,
+            detector=VoiceActivityDetector(),
+            resampler=resampler,
+            connected_at=time.monotonic(),
+        )
+
+    def _introduce(self, client: Client) -> None:
+        """Make the session known to the language model and the voice."""
+        if client.hello.reply:
+            known = replace(client.started, history=client.session.history())
+            self._language_model.put(known)
+            self._voice.put(known)
+
+    def _dismiss(self, client: Client) -> None:
+        identity = client.session.identity
+        del self._clients[identity]
+        self._scheduler.forget(identity)
+        if client.hello.reply:
+            self._language_model.put(SessionEnded(identity))
+            self._voice.put(SessionEnded(identity))
+
+    async def _write(self, client: Client) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                message = await client.outgoing.get()
+                await client.connection.send(message)
+                client.outgoing.task_done()
+
+    async def _drain(self, client: Client) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(client.outgoing.join(), 1.0)
+
+    # -- what a client sends -------------------------------------------------------------------
+
+    async def _listen(self, client: Client) -> None:
+        async for message in client.connection:
+            try:
+                if isinstance(message, bytes) and message != END_OF_AUDIO.encode():
+                    await self._hear(client, decode_audio(message, client.hello.audio_format))
+                else:
+                    self._obey(client, message if isinstance(message, str) else message.decode())
+            except ProtocolError as error:
+                client.tell({"status": "ERROR", "message": str(error)})
+
+    async def _hear(self, client: Client, samples: NDArray[np.float32]) -> None:
+        if client.resampler is not None:
+            samples = client.resampler.resample_chunk(samples)
+        frames = client.detector.feed(samples)
+        for first in range(0, len(frames), _FRAMES_AT_ONCE):
+            for frame, probability in frames[first : first + _FRAMES_AT_ONCE]:
+                self._carry_out(client, client.session.hear(frame, probability, time.monotonic()))
+            await asyncio.sleep(0)
+        while client.session.backlogged:
+            client.caught_up.clear()
+            await client.caught_up.wait()
+
+    def _obey(self, client: Client, message: str) -> None:
+        now = time.monotonic()
+        if message == END_OF_AUDIO:
+            events = client.session.end_of_audio(now)
+        else:
+            command = parse_command(message)
+            if command.name == "say":
+                events = client.session.say(command.text, now)
+            elif command.name == "end_turn":
+                events = client.session.end_turn(now)
+            else:
+                events = client.session.interrupt(now)
+        self._carry_out(client, events)
+
+    # -- what a session asks for ---------------------------------------------------------------
+
+    def _carry_out(self, client: Client, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, Tell):
+                client.tell(event.fields)
+            elif isinstance(event, Transcribe):
+                self._scheduler.submit(self._job(client, event))
+            elif isinstance(event, Judge):
+                self._judge(client, event)
+            elif isinstance(event, ToLanguageModel):
+                self._put(client, self._language_model, event.message)
+            elif isinstance(event, ToVoice):
+                self._put(client, self._voice, event.message)
+            else:
+                _log(client, event)
+        client.caught_up.set()
+
+    def _job(self, client: Client, event: Transcribe) -> Job:
+        hello = client.hello
+        request = TranscriptionRequest(event.audio, hello.language, hello.task, hello.context)
+        return Job(client.session.identity, event, request)
+
+    def _put(self, client: Client, outbox: Outbox, message: Message) -> None:
+        try:
+            outbox.put(message)
+        except ChannelFullError as error:
+            logger.error("%s", error)
+            client.tell({"status": "ERROR", "message": "The server is overloaded; try again soon."})
+
+    def _judge(self, client: Client, event: Judge) -> None:
+        if self._turn_detector is None:
+            return
+        work = self._judges.submit(self._turn_detector.probability, event.audio)
+
+        def judged() -> None:
+            if client.session.identity in self._clients:
+                events = client.session.judged(event.revision, work.result(), time.monotonic())
+                self._carry_out(client, events)
+
+        work.add_done_callback(lambda _: self._loop.call_soon_threadsafe(judged))
+
+    def _transcribed(self, job: Job, text: str) -> None:
+        """In a worker thread of the scheduler."""
+
+        def deliver() -> None:
+            client = self._clients.get(job.session)
+            if client is not None:
+                events = client.session.transcribed(job.event, text, time.monotonic())
+                self._carry_out(client, events)
+
+        self._loop.call_soon_threadsafe(deliver)
+
+    def _live_dropped(self, job: Job) -> None:
+        client = self._clients.get(job.session)
+        if client is not None:
+            self._loop.call_soon_threadsafe(client.session.live_dropped, job.event)
+
+    # -- the other processes, and time ---------------------------------------------------------
+
+    def handle(self, message: Message) -> None:
+        """Take one message from the language model or the voice."""
+        client = self._clients.get(message.session)
+        if client is not None:
+            self._carry_out(client, client.session.received(message, time.monotonic()))
+
+    def notice_restarts(self) -> None:
+        """A neighbour that was restarted knows no session: tell it, and end what it had begun."""
+        before, self._generations = self._generations, self._current_generations()
+        if before == self._generations:
+            return
+        for client in list(self._clients.values()):
+            self._introduce(client)
+            if before[0] != self._generations[0]:
+                self._carry_out(client, client.session.language_model_restarted())
+            if before[1] != self._generations[1]:
+                self._carry_out(client, client.session.voice_restarted(time.monotonic()))
+
+    def _current_generations(self) -> tuple[int, int]:
+        generation = self._board.generation
+        return generation(Service.LANGUAGE_MODEL), generation(Service.VOICE)
+
+    async def keep_time(self) -> None:
+        """Let time pass for the sessions in which something is under way."""
+        while True:
+            await asyncio.sleep(_TICK)
+            now = time.monotonic()
+            for client in list(self._clients.values()):
+                if client.session.idle(now):
+                    continue
+                self._carry_out(client, client.session.tick(now))
+                if client.session.finished(now):
+                    await self._drain(client)
+                    await client.connection.close(1000, "all is said")
+
+    def close(self) -> None:
+        self._scheduler.close()
+        self._judges.shutdown(wait=False, cancel_futures=True)
+        self._transcriber.close()
+
+
+def _log(client: Client, timeline: TurnTimeline) -> None:
+    times = "  ".join(
+        f"{name} {value if value is not None else '-'}"
+        for name, value in timeline.milliseconds.items()
+    )
+    ahead = "prepared ahead" if timeline.used_ahead else "made after the commit"
+    logger.info(
+        "%s turn %d, ms since the end of speech: %s (%s)",
+        client.session.identity,
+        timeline.turn,
+        times,
+        ahead,
+    )
+
+
+async def _serve(settings: Settings, links: Links, stop: threading.Event) -> None:
+    board = links.board
+    inbox = Inbox(links.llm_queue, links.authkey)
+    language_model = Outbox(links.transcription_queue, links.authkey)
+    voice = Outbox(links.audio_queue, links.authkey)
+    door = Door(settings, board.not_ready)
+    ready: asyncio.Future[TranscriptionServer] = asyncio.get_running_loop().create_future()
+
+    async def on_connection(connection: ServerConnection) -> None:
+        server = await asyncio.shield(ready)
+        await server.welcome(connection, door)
+
+    try:
+        port = await serve(
+            on_connection,
+            settings.host,
+            settings.transcription_port,
+            ssl=tls.ssl_context(settings),
+            process_request=door.answer,
+            compression=None,
+            max_size=settings.max_message_bytes,
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"Port {settings.transcription_port} for transcription cannot be opened "
+            f"({error.strerror}); stop the program that uses it or choose another with "
+            "--transcription_port."
+        ) from error
+    async with port:
+        board.report(Service.TRANSCRIPTION, Phase.WAITING)
+        while not stop.is_set() and not await asyncio.to_thread(
+            board.wait_for, Service.VOICE, _TICK
+        ):
+            board.beat(Service.TRANSCRIPTION)
+        if stop.is_set():
+            return
+        board.report(Service.TRANSCRIPTION, Phase.LOADING)
+        transcriber = await asyncio.to_thread(load, settings)
+        detector = await asyncio.to_thread(load_turn_detector, settings)
+        server = TranscriptionServer(settings, board, transcriber, detector, language_model, voice)
+        ready.set_result(server)
+        board.report(Service.TRANSCRIPTION, Phase.READY)
+        logger.info("listening for audio on port %d", settings.transcription_port)
+        clock = asyncio.create_task(server.keep_time())
+        async for message in received(inbox, stop, lambda: board.beat(Service.TRANSCRIPTION)):
+            server.notice_restarts()
+            if message is not None:
+                server.handle(message)
+            if clock.done():
+                clock.result()
+        clock.cancel()
+        server.close()
+    for outbox in (language_model, voice):
+        outbox.close()
+    inbox.close()
+
+
+def run(settings: Settings, links: Links) -> None:
+    """The body of the process: load the transcriber, then serve until asked to stop."""
+    with child_process(Service.TRANSCRIPTION, links) as stop:
+        asyncio.run(_serve(settings, links, stop))
+
+
+def load(settings: Settings) -> Transcriber:
+    """The transcriber that fits the settings and the machine, loaded and warm."""
+    pick = choose(settings, survey(settings)).transcription
+    logger.info("transcription: %s", pick)
+    module = importlib.import_module(TRANSCRIBERS[pick.library])
+    transcriber: Transcriber = module.load(settings)
+    transcriber.warm_up()
+    return transcriber
+
+
+def load_turn_detector(settings: Settings) -> SmartTurn | None:
+    """The turn detector, or None where the settings do without it."""
+    if not settings.smart_turn:
+        return None
+    from whisper_live import smart_turn  # brings onnxruntime, which the other processes do not need
+
+    return smart_turn.load(settings)

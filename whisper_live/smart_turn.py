@@ -1,0 +1,112 @@
+"""Smart Turn v3: from the sound of a voice, whether the person is done.
+
+The model (pipecat-ai/smart-turn, BSD-2-Clause) is Whisper tiny's encoder with a classifier on top,
+as ONNX. It takes the log-mel of the last 8 s of a turn, the silence after it included, and hears
+intonation and speed rather than words.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from fusion.errors import ModelError
+from fusion.models import resolve
+from fusion.settings import Settings
+
+MODEL = "smart-turn-v3.2"
+SAMPLE_RATE = 16_000
+SECONDS = 8
+BANDS = 80
+HOP = 160
+FFT = 400
+
+SHORTEST = 0.1
+"""Seconds of audio below which there is nothing to judge."""
+
+
+def load(settings: Settings) -> SmartTurn:
+    """Load the model, fetched when it is missing. Raises ConfigurationError or ModelError."""
+    return SmartTurn(resolve(MODEL, "turn", settings.cache_folder))
+
+
+class SmartTurn:
+    """The loaded model; safe to call from several threads."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        """Load the ONNX file. Raises ModelError when it cannot be read."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Threads that spin while they wait would take the cores from the transcription beside it.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ModelError(
+                f"The turn detector {path} cannot be loaded ({error}): "
+                "delete the file so that it is fetched again, or start with --no-smart_turn."
+            ) from error
+
+    def warm_up(self) -> None:
+        """Judge a second of silence, so that every buffer is allocated."""
+        self.probability(np.zeros(SAMPLE_RATE, np.float32))
+
+    def probability(self, audio: NDArray[np.float32]) -> float:
+        """How likely the person is done, 0 to 1, from the turn's audio up to now.
+
+        `audio` is float32 mono at 16 kHz; its last 8 s count. Raises ModelError.
+        """
+        features = log_mel(last_seconds(audio))
+        [output] = self._session.run(None, {"input_features": features[np.newaxis]})
+        return float(output.ravel()[0])
+
+
+def last_seconds(audio: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The last 8 s, with silence before them when there are fewer; float32 [128000]."""
+    kept = audio[-SECONDS * SAMPLE_RATE :]
+    return np.pad(kept, (SECONDS * SAMPLE_RATE - len(kept), 0))
+
+
+def log_mel(audio: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Whisper's log-mel of audio brought to zero mean and unit variance; float32 [80, frames].
+
+    As transformers' WhisperFeatureExtractor with do_normalize computes it, which the model was
+    trained with.
+    """
+    normal = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
+    padded = np.pad(normal, FFT // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP][:-1]
+    power = np.abs(np.fft.rfft(frames * _WINDOW)) ** 2
+    log = np.log10(np.maximum(_FILTERS @ power.T, 1e-10))
+    return ((np.maximum(log, log.max() - 8.0) + 4.0) / 4.0).astype(np.float32)
+
+
+def _mel_filters() -> NDArray[np.float32]:
+    """Slaney's mel scale, linear up to 1 kHz and logarithmic above, as triangles of equal area.
+
+    float32 [80, 201]; the filters of librosa.filters.mel(sr=16000, n_fft=400, n_mels=80).
+    """
+    hertz_per_mel = 200 / 3
+    break_mel = 1000 / hertz_per_mel
+    growth = np.log(6.4) / 27
+    top_mel = break_mel + np.log(SAMPLE_RATE / 2 / 1000) / growth
+    mels = np.linspace(0, top_mel, BANDS + 2)
+    edges = np.where(
+        mels < break_mel, mels * hertz_per_mel, 1000 * np.exp(growth * (mels - break_mel))
+    )
+    bins = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)
+    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rising = (bins - low) / (centre - low)
+    falling = (high - bins) / (high - centre)
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    return (triangles * 2 / (high - low)).astype(np.float32)
+
+
+_FILTERS = _mel_filters()
+_WINDOW = np.hanning(FFT + 1)[:-1].astype(np.float32)
