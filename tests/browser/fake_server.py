@@ -1,0 +1,253 @@
+"""The two WebSocket ports with scripted models, for what real ones do rarely or never alike.
+
+It keeps docs/protocol.md, tells speech from silence by loudness, "hears" `WORDS` and answers with
+`CLAUSES`, each as a tone of one second, so that a test can recognise the sound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+WORDS = ["How old is", "How old is the Brooklyn", "How old is the Brooklyn Bridge?"]
+CLAUSES = ["It was opened in 1883,", "so it is <b>old</b>.", "Ask me more."]
+TONE = 440.0
+RATE = 24000
+CHUNK = RATE // 10
+AHEAD = 0.6
+LOUD = 0.02  # root mean square of a frame that counts as speech
+PATIENCE = 20  # quiet frames of 32 ms that end a turn
+BARGE_IN = 10  # loud frames that interrupt a reply
+
+
+@dataclass
+class Client:
+    """One connection on the transcription port, and its conversation."""
+
+    socket: ServerConnection
+    hello: dict[str, Any]
+    key: str
+    sound: ServerConnection | None = None
+    bound: asyncio.Event = field(default_factory=asyncio.Event)
+    turn: int = 0
+    loud: int = 0
+    quiet: int = 0
+    samples: int = 0
+    began: float = 0.0
+    reply: asyncio.Task[None] | None = None
+
+    async def tell(self, **fields: Any) -> None:
+        await self.socket.send(json.dumps({"uid": self.hello["uid"], **fields}))
+
+    async def segments(self, text: str, start: float, end: float, *, eos: bool) -> None:
+        piece = {
+            "start": f"{start:.3f}",
+            "end": f"{end:.3f}",
+            "text": f" {text}",
+            "completed": eos,
+        }
+        await self.tell(turn=self.turn, segments=[piece], eos=eos, latency=0.2)
+
+
+class FakeServer:
+    """Runs in a thread of its own. Its attributes may be changed while it runs."""
+
+    def __init__(self) -> None:
+        self.places = 4
+        self.refusal = ""
+        self.hellos: list[dict[str, Any]] = []
+        self.commands: list[dict[str, Any]] = []
+        self.clients: list[Client] = []
+        self.transcription_port = 0
+        self.speech_port = 0
+        self._loop = asyncio.new_event_loop()
+        self._servers: list[Server] = []
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.start()
+
+    def start(self) -> None:
+        """Listen: on any ports at first, on the same ones later."""
+        self._do(self._start)
+
+    def stop(self) -> None:
+        """Close the ports and all connections, as a server that is killed."""
+        self._do(self._stop)
+
+    def close(self) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+    def tell(self, **fields: Any) -> None:
+        """Say something to the client that came last."""
+        self._do(lambda: self.clients[-1].tell(**fields))
+
+    def hang_up(self) -> None:
+        self._do(lambda: self.clients[-1].socket.close())
+
+    def _do(self, action: Callable[[], Awaitable[None]]) -> None:
+        async def doing() -> None:
+            await action()
+
+        asyncio.run_coroutine_threadsafe(doing(), self._loop).result(10)
+
+    async def _start(self) -> None:
+        ports = (self.transcription_port, self.speech_port)
+        for handler, port in zip((self._transcription, self._speech), ports, strict=True):
+            server = await serve(handler, "127.0.0.1", port, process_request=_health)
+            self._servers.append(server)
+        found = [next(iter(server.sockets)).getsockname()[1] for server in self._servers]
+        self.transcription_port, self.speech_port = found
+
+    async def _stop(self) -> None:
+        for server in self._servers:
+            server.close()
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers = []
+
+    # -- the transcription port ---------------------------------------------------------------------
+
+    async def _transcription(self, socket: ServerConnection) -> None:
+        hello = json.loads(await socket.recv())
+        self.hellos.append(hello)
+        client = Client(socket, hello, key=f"key-{len(self.hellos)}")
+        if self.refusal:
+            await client.tell(status="ERROR", message=self.refusal)
+            await socket.close(1008, "the handshake is wrong")
+            return
+        if len([c for c in self.clients if c.socket.state.name == "OPEN"]) >= self.places:
+            await client.tell(status="WAIT", message=3.5)
+            await socket.close(1013, "the server is full")
+            return
+        self.clients.append(client)
+        await client.tell(message="SERVER_READY", backend="fake", audio_key=client.key)
+        try:
+            async for message in socket:
+                if isinstance(message, bytes):
+                    await self._hear(client, np.frombuffer(message, "<i2") / 32768.0)
+                else:
+                    await self._obey(client, json.loads(message))
+        except ConnectionClosed:
+            pass
+        finally:
+            if client.reply:
+                client.reply.cancel()
+
+    async def _hear(self, client: Client, frame: np.ndarray) -> None:
+        client.samples += len(frame)
+        now = client.samples / 16000
+        if np.sqrt(np.mean(frame**2)) > LOUD:
+            client.quiet = 0
+            client.loud += 1
+            await self._speech_goes_on(client, now)
+            return
+        client.quiet += 1
+        if client.loud >= BARGE_IN and client.quiet == PATIENCE:
+            await self._end_turn(client)
+        elif client.quiet == PATIENCE:
+            client.loud = 0
+
+    async def _speech_goes_on(self, client: Client, now: float) -> None:
+        if client.loud == BARGE_IN:
+            await self._interrupt(client)
+            client.turn += 1
+            client.began = now - BARGE_IN * 0.032
+            await client.tell(event="speech_started", turn=client.turn)
+        if client.loud >= BARGE_IN and client.loud % 10 == 0:
+            heard = WORDS[min(client.loud // 10 - 1, 1)]
+            await client.segments(heard, client.began, now, eos=False)
+
+    async def _end_turn(self, client: Client) -> None:
+        client.loud = 0
+        await client.segments(WORDS[-1], client.began, client.samples / 16000 - 0.6, eos=True)
+        self._answer(client)
+
+    async def _obey(self, client: Client, command: dict[str, Any]) -> None:
+        self.commands.append(command)
+        if command["command"] == "say":
+            await self._interrupt(client)
+            client.turn += 1
+            await client.segments(command["text"], 0, 0, eos=True)
+            self._answer(client)
+        elif command["command"] == "interrupt":
+            await self._interrupt(client)
+        elif client.loud >= BARGE_IN:
+            await self._end_turn(client)
+
+    # -- replies ------------------------------------------------------------------------------------
+
+    def _answer(self, client: Client) -> None:
+        if client.hello["reply"]:
+            client.reply = asyncio.create_task(self._reply(client, client.turn))
+
+    async def _interrupt(self, client: Client) -> None:
+        if client.reply is None or client.reply.done():
+            return
+        client.reply.cancel()
+        if client.sound:
+            end = {"event": "reply_end", "turn": client.turn, "spoken": "", "interrupted": True}
+            await client.sound.send(json.dumps({"event": "flush", "turn": client.turn}))
+            await client.sound.send(json.dumps(end))
+        await client.tell(event="interrupted", turn=client.turn, spoken="")
+
+    async def _reply(self, client: Client, turn: int) -> None:
+        for count in range(1, len(CLAUSES) + 1):
+            text = " ".join(CLAUSES[:count])
+            await client.tell(turn=turn, llm_output=[text], eos=count == len(CLAUSES), latency=0.3)
+        times = {
+            "provisional_transcript": 212.4,
+            "commit": 301.0,
+            "first_token": 348.0,
+            "first_clause": 402.0,
+            "first_sound": 455.5,
+        }
+        await client.tell(event="timeline", turn=turn, used_ahead=True, milliseconds=times)
+        await asyncio.wait_for(client.bound.wait(), 5)
+        assert client.sound is not None
+        await self._speak(client.sound, turn)
+        await client.tell(event="spoken", turn=turn, text=" ".join(CLAUSES))
+
+    async def _speak(self, sound: ServerConnection, turn: int) -> None:
+        await sound.send(json.dumps({"event": "reply_start", "turn": turn}))
+        loop = asyncio.get_running_loop()
+        began, sent = loop.time(), 0
+        for index, clause in enumerate(CLAUSES):
+            event = {"event": "clause", "turn": turn, "text": clause, "at": float(index)}
+            await sound.send(json.dumps(event))
+            for start in range(0, RATE, CHUNK):
+                times = (index * RATE + start + np.arange(CHUNK)) / RATE
+                await sound.send((0.3 * np.sin(2 * np.pi * TONE * times)).astype("<f4").tobytes())
+                sent += CHUNK
+                await asyncio.sleep(max(0.0, began + sent / RATE - AHEAD - loop.time()))
+        end = {"event": "reply_end", "turn": turn, "spoken": " ".join(CLAUSES)}
+        await sound.send(json.dumps({**end, "interrupted": False}))
+
+    async def _speech(self, socket: ServerConnection) -> None:
+        assert socket.request is not None
+        key = parse_qs(urlsplit(socket.request.path).query).get("key", [""])[0]
+        client = next((client for client in self.clients if client.key == key), None)
+        if client is None:
+            await socket.close(1008, "unknown key")
+            return
+        client.sound = socket
+        client.bound.set()
+        await socket.wait_closed()
+
+
+def _health(connection: ServerConnection, request: Request) -> Response | None:
+    if request.path == "/healthz":
+        return connection.respond(http.HTTPStatus.OK, "ok\n")
+    return None

@@ -1,0 +1,180 @@
+// What was said: one entry a turn, from the messages of both sockets and from what was really heard.
+// No I/O. Times are milliseconds since 1970.
+//
+// An entry: {id, connection, turn, live, said: {pieces: [{text, settled, start, end}], typed},
+//   reply: null or {text, complete, silent, cut, clauses: [{text, start, end}]},
+//   problem: null or a sentence, timeline: null or the milliseconds of docs/protocol.md, ahead}
+
+const HISTORY_TURNS = 20;
+const BROKEN = "The connection broke before the answer was complete.";
+
+export class Conversation {
+  /** `onChange(entry)` is called for every change; with null when all entries changed. */
+  constructor(onChange, entries = []) {
+    this.onChange = onChange;
+    this.entries = entries;
+    this.connection = entries.reduce((last, entry) => Math.max(last, entry.connection), 0);
+    this.sounding = false; // whether the replies' sound comes in
+    this.#close();
+  }
+
+  clear() {
+    this.entries = [];
+    this.onChange(null);
+  }
+
+  connectionEnded() {
+    this.#close();
+    this.onChange(null);
+  }
+
+  /** The turns of a new connection count from 1 again, and what was open will get no answer. */
+  #close() {
+    this.connection++;
+    this.entries = this.entries.filter((entry) => !entry.live);
+    for (const entry of this.entries) {
+      const { reply } = entry;
+      if (reply && !reply.complete && !entry.problem) entry.problem = BROKEN;
+      if (reply && reply.clauses.length === 0) reply.silent = true;
+    }
+  }
+
+  soundChanged(open) {
+    this.sounding = open;
+    if (open) return;
+    for (const entry of this.entries) {
+      if (entry.reply && entry.reply.clauses.length === 0) this.#show(entry);
+    }
+  }
+
+  /** A `segments` message. `timeOf(seconds)`: when that place of the connection's sound was spoken. */
+  heard({ turn, segments, eos }, timeOf, now, expectsReply) {
+    if (segments.length === 0) {
+      this.#remove(turn);
+      return null;
+    }
+    const entry = this.#entry(turn);
+    const typed = segments.every(({ start, end }) => start === end);
+    entry.live = !eos;
+    entry.said = {
+      typed,
+      pieces: segments.map(({ text, completed, start, end }) => ({
+        text: text.trim(),
+        settled: completed,
+        start: (typed ? null : timeOf(Number(start))) ?? now,
+        end: (typed ? null : timeOf(Number(end))) ?? now,
+      })),
+    };
+    if (eos && expectsReply) this.#reply(entry);
+    this.onChange(entry);
+    return entry;
+  }
+
+  /** An `llm_output` message: all text of the reply so far. */
+  answered({ turn, llm_output: output, eos }) {
+    const entry = this.#entry(turn);
+    const reply = this.#reply(entry);
+    reply.text = output.join(" ").trim();
+    reply.complete = eos;
+    this.onChange(entry);
+    return entry;
+  }
+
+  failed(turn, sentence) {
+    const entry = this.#entry(turn);
+    entry.live = false;
+    entry.problem = sentence;
+    this.onChange(entry);
+  }
+
+  timed({ turn, milliseconds, used_ahead: ahead }) {
+    const entry = this.#find(turn);
+    if (!entry) return;
+    entry.timeline = milliseconds;
+    entry.ahead = ahead;
+    if (milliseconds.first_sound === null && entry.reply) entry.reply.silent = true;
+    this.onChange(entry);
+  }
+
+  /** Word from the loudspeaker: see Player. */
+  sounded({ kind, turn, text, time }) {
+    const entry = this.#find(turn);
+    if (!entry?.reply) return;
+    const { clauses } = entry.reply;
+    const last = clauses.at(-1);
+    if (last && last.end === null) last.end = time;
+    if (kind === "clause") clauses.push({ text: text.trim(), start: time, end: null });
+    if (kind === "cut") entry.reply.cut = true;
+    this.onChange(entry);
+  }
+
+  /** Earlier turns for a new handshake: what was said, and what was heard in answer. */
+  history() {
+    const turns = this.entries.filter((entry) => !entry.live && entry.said.pieces.length > 0);
+    return turns.slice(-HISTORY_TURNS).flatMap((entry) => {
+      const messages = [{ role: "user", content: saidText(entry) }];
+      const answer = heardText(entry);
+      return answer ? [...messages, { role: "assistant", content: answer }] : messages;
+    });
+  }
+
+  #find(turn) {
+    return this.entries.findLast(
+      (entry) => entry.connection === this.connection && entry.turn === turn,
+    );
+  }
+
+  #entry(turn) {
+    const found = this.#find(turn);
+    if (found) return found;
+    const entry = {
+      id: `${this.connection}-${turn}`,
+      connection: this.connection,
+      turn,
+      live: true,
+      said: { pieces: [], typed: false },
+      reply: null,
+      problem: null,
+      timeline: null,
+      ahead: false,
+    };
+    this.entries.push(entry);
+    return entry;
+  }
+
+  #reply(entry) {
+    entry.reply ??= {
+      text: "",
+      complete: false,
+      silent: !this.sounding,
+      cut: false,
+      clauses: [],
+    };
+    return entry.reply;
+  }
+
+  #show(entry) {
+    entry.reply.silent = true;
+    this.onChange(entry);
+  }
+
+  #remove(turn) {
+    const entry = this.#find(turn);
+    if (!entry) return;
+    this.entries = this.entries.filter((other) => other !== entry);
+    this.onChange(null);
+  }
+}
+
+export function saidText(entry) {
+  return entry.said.pieces.map(({ text }) => text).join(" ");
+}
+
+/** The reply as far as it was heard; as it was written where there was no sound. */
+export function heardText(entry) {
+  const { reply } = entry;
+  if (!reply) return "";
+  if (reply.clauses.length === 0) return reply.silent ? reply.text : "";
+  const spoken = reply.clauses.map(({ text }) => text).join(" ");
+  return reply.cut ? `${spoken} —` : spoken;
+}

@@ -1,0 +1,71 @@
+// What the person chose, kept in the browser.
+
+export const DEFAULTS = Object.freeze({
+  language: "en", // "" lets the server detect it
+  reply: true, // false: transcribe only
+  systemPrompt: "",
+  voice: "",
+  hold: false, // hold to talk, instead of hands-free
+  volume: 1,
+  token: "",
+});
+
+// The languages of Whisper's multilingual models (https://github.com/openai/whisper, tokenizer.py).
+export const LANGUAGES = (
+  "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi " +
+  "hr ht hu hy id is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn " +
+  "no oc pa pl ps pt ro ru sa sd si sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi " +
+  "yi yo yue zh"
+).split(" ");
+
+/** `host`: whose settings they are; a secret for one server must not be sent to another. */
+export function storageKey(host) {
+  return host === null ? "whisperfusion" : `whisperfusion@${host}`;
+}
+
+/** Read them; what is missing or of another type takes its default. */
+export function load(storage, key) {
+  const kept = parsed(storage.getItem(key));
+  const known = Object.entries(DEFAULTS).map(([name, value]) => [
+    name,
+    typeof kept[name] === typeof value ? kept[name] : value,
+  ]);
+  return Object.fromEntries(known);
+}
+
+export function save(storage, key, settings) {
+  storage.setItem(key, JSON.stringify(settings));
+}
+
+/** The handshake's fields that follow from the settings; see docs/protocol.md. */
+export function handshake(settings, history) {
+  const { language, reply, systemPrompt, voice, token } = settings;
+  const fields = {
+    language: language || null,
+    task: "transcribe",
+    multilingual: language !== "en",
+    audio_format: "int16",
+    sample_rate: 16000,
+    stream: true,
+    reply,
+    history,
+  };
+  const optional = { system_prompt: systemPrompt.trim(), voice: voice.trim(), token };
+  const given = Object.entries(optional).filter(([, value]) => value);
+  return { ...fields, ...Object.fromEntries(given) };
+}
+
+/** Whether the change needs a new handshake. */
+export function needsHandshake(before, after) {
+  const fields = (settings) => JSON.stringify(handshake(settings, []));
+  return fields(before) !== fields(after);
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text) ?? {};
+  } catch (error) {
+    if (error instanceof SyntaxError) return {};
+    throw error;
+  }
+}

@@ -1,0 +1,138 @@
+// The big button: opens the microphone, sends what it hears, and in hold-to-talk ends the turn.
+
+import { Microphone, MicrophoneError, RATE } from "./capture.js";
+import { SampleClock } from "./sample-clock.js";
+
+const HELD_BACK = 94; // frames, 3 s: spoken while the connection was still being made
+const SLOW_FRAMES = 30; // frames in a row that could not be sent, after which the person is told
+
+export class Talk {
+  constructor(app) {
+    this.app = app;
+    this.microphone = "off"; // off, asking, on, held
+    this.device = null;
+    this.clock = new SampleClock(RATE);
+    this.waiting = [];
+    this.unsent = 0;
+    this.button = document.getElementById("talk");
+    this.listen();
+  }
+
+  listen() {
+    this.button.addEventListener("click", () => {
+      if (!this.app.settings.hold) this.toggle();
+    });
+    this.button.addEventListener("pointerdown", (event) => {
+      if (this.app.settings.hold && event.button === 0) this.press();
+    });
+    for (const event of ["pointerup", "pointercancel", "blur"]) {
+      window.addEventListener(event, () => this.release());
+    }
+    this.button.addEventListener("contextmenu", (event) => event.preventDefault());
+    document.addEventListener("keydown", (event) => {
+      if (!this.app.settings.hold || !this.talks(event)) return;
+      event.preventDefault();
+      if (!event.repeat) this.press();
+    });
+    document.addEventListener("keyup", (event) => {
+      if (this.app.settings.hold && this.talks(event)) this.release();
+    });
+  }
+
+  /** The space bar, unless it belongs to a field or another button. */
+  talks({ key, target }) {
+    return key === " " && (target === this.button || !target.closest("input, textarea, select, button, a, dialog"));
+  }
+
+  toggle() {
+    if (this.microphone === "off") this.open("on");
+    else this.close();
+  }
+
+  press() {
+    this.pressed = true;
+    this.app.hush();
+    if (this.device) this.become("held");
+    else this.open("held");
+  }
+
+  release() {
+    this.pressed = false;
+    if (this.microphone !== "held") return;
+    this.become("on");
+    this.app.connection.command("end_turn");
+  }
+
+  async open(state) {
+    if (this.microphone === "asking") return;
+    this.become("asking");
+    this.app.connection.open();
+    const context = await this.app.openSound();
+    const device = new Microphone(context, {
+      onFrame: (frame) => this.heard(frame),
+      onLevel: (level) => this.app.view.level(level),
+      onEnded: () => this.lost("gone"),
+    });
+    this.device = device;
+    try {
+      await device.open();
+    } catch (error) {
+      if (!(error instanceof MicrophoneError)) throw error;
+      if (this.device === device) this.lost(error.kind);
+      return;
+    }
+    if (this.device !== device) device.close(); // the person thought better of it
+    else this.become(state === "held" && !this.pressed ? "on" : state);
+  }
+
+  close() {
+    this.device?.close();
+    this.device = null;
+    this.waiting = [];
+    this.become("off");
+    this.app.connection.command("end_turn");
+  }
+
+  lost(kind) {
+    this.close();
+    this.app.tellMicrophone(kind);
+  }
+
+  /** The way of talking may have changed. */
+  changed() {
+    if (this.device) this.close();
+    this.app.view.microphone(this.microphone, this.app.settings.hold);
+  }
+
+  become(microphone) {
+    this.microphone = microphone;
+    this.app.view.microphone(microphone, this.app.settings.hold);
+    this.app.showState();
+  }
+
+  heard(frame) {
+    const sending = this.app.settings.hold ? this.microphone === "held" : this.microphone === "on";
+    if (!sending) return;
+    if (this.app.connection.state.name === "ready") this.send(frame, Date.now());
+    else this.waiting = [...this.waiting, frame].slice(-HELD_BACK);
+  }
+
+  send(frame, now) {
+    const sent = this.app.connection.sendSound(frame);
+    if (sent) this.clock.sent(frame.length, now);
+    this.unsent = sent ? 0 : this.unsent + 1;
+    if (this.unsent === SLOW_FRAMES) this.app.tellSlow();
+  }
+
+  /** A new connection counts its samples from 0. What was said meanwhile goes first. */
+  connected() {
+    this.clock = new SampleClock(RATE);
+    this.unsent = 0;
+    const now = Date.now();
+    const frames = this.waiting.splice(0);
+    frames.forEach((frame, index) => {
+      const age = frames.slice(index + 1).reduce((sum, later) => sum + later.length, 0);
+      this.send(frame, now - (age / RATE) * 1000);
+    });
+  }
+}

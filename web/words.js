@@ -1,0 +1,74 @@
+// What the page says to the person about how things stand.
+
+/** {text, tone} for a state of the connection; tone: calm, busy, good or bad. */
+export function stateWords(state, microphone, now) {
+  switch (state.name) {
+    case "idle":
+      return { text: "Ready when you are", tone: "calm" };
+    case "connecting":
+      return { text: "Connecting…", tone: "busy" };
+    case "loading":
+      return { text: `One moment: ${state.reason}…`, tone: "busy" };
+    case "ready":
+      return { text: microphone === "on" ? "Listening" : "Connected", tone: "good" };
+    case "full":
+      return { text: `All places are taken. ${again(state, now)}`, tone: "bad" };
+    case "lost":
+      return { text: `No connection to the server. ${again(state, now)}`, tone: "bad" };
+    case "refused":
+      return { text: "The server refused the connection", tone: "bad" };
+    default:
+      throw new RangeError(`unknown state ${state.name}`);
+  }
+}
+
+function again({ at }, now) {
+  const seconds = Math.max(0, Math.ceil((at - now) / 1000));
+  return seconds > 0 ? `Next try in ${seconds} s` : "Trying again…";
+}
+
+/** A longer word on a state, or null. */
+export function stateNotice(state) {
+  if (state.name === "full") {
+    const minutes = Math.max(1, Math.ceil(state.minutes));
+    return `The server talks with as many people as it can. A place is free in ${minutes} ${
+      minutes === 1 ? "minute" : "minutes"
+    } at the latest; this page tries again by itself.`;
+  }
+  return state.name === "refused" ? `The server says: ${state.reason}` : null;
+}
+
+export const MICROPHONE = {
+  insecure:
+    "This page may not use the microphone, because its address is neither https nor localhost. " +
+    "Start the server with --tls and open the page with https. You can type meanwhile.",
+  refused:
+    "The browser does not let this page use the microphone. Allow it in the settings beside the " +
+    "page's address and press the button again. You can type meanwhile.",
+  missing: "There is no microphone. Connect one and press the button again. You can type meanwhile.",
+  busy: "Another program uses the microphone. Close it and press the button again.",
+  failed: "The microphone could not be started. Press the button to try again.",
+  gone: "The microphone was disconnected. Connect it and press the button again.",
+};
+
+export const TIME_LIMIT = {
+  going: "The server's time limit was reached. Connected anew; the conversation goes on.",
+  over: "The server's time limit was reached. The conversation is kept: go on when you like.",
+};
+
+export const SLOW = "The network is too slow for your voice: some of it was not sent.";
+
+const STAGES = [
+  ["provisional_transcript", "transcribed"],
+  ["commit", "turn over"],
+  ["first_token", "first word"],
+  ["first_sound", "first sound"],
+];
+
+/** The timeline event as [{label, milliseconds}], in the order of time; what did not happen is left out. */
+export function stages(timeline) {
+  return STAGES.map(([name, label]) => ({ label, milliseconds: timeline[name] }))
+    .filter(({ milliseconds }) => typeof milliseconds === "number")
+    .map(({ label, milliseconds }) => ({ label, milliseconds: Math.round(milliseconds) }))
+    .sort((a, b) => a.milliseconds - b.milliseconds);
+}
