@@ -2,7 +2,7 @@
 
 The library runs llama.cpp's server: one thread of its own owns the model and decodes all running
 requests together, in *slots*. Each slot keeps the tokens of its last prompt, so that a prompt that
-goes on from there is read only from the first difference. `_Slots` gives each conversation its own.
+goes on from there is read only from the first difference. `Slots` gives each conversation its own.
 
 Two ways lead in. Generation is a blocking call with a callback, which this file turns into an
 iterator. Chat templates and token counts are offered over HTTP only, on a random port of
@@ -18,15 +18,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import itertools
 import logging
 import queue
 import secrets
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +34,13 @@ from fusion import models
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
+from language_models.slots import Slots, cut_prompt
 
 logger = logging.getLogger(__name__)
 
 # Tokens of a prompt that are computed between two looks at a cancellation, and between two tokens
 # of the other people's replies. Reading is hardly slower than with llama.cpp's 512.
 BATCH_TOKENS = 32
-
-# Stands in a rendered prompt for the words that a growing message does not have yet. A
-# private-use character: no template trims it.
-CUT = "\ue000"
 
 HTTP_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
@@ -70,7 +64,7 @@ class LlamaCpp:
         self.name = f"llama_cpp: {path.name}"
         self.max_concurrent = settings.max_clients
         self._settings = settings
-        self._slots = _Slots(settings.max_clients)
+        self._slots = Slots(settings.max_clients)
         self._workers: set[threading.Thread] = set()
         self._closed = threading.Event()
         key = secrets.token_urlsafe(32)
@@ -87,7 +81,7 @@ class LlamaCpp:
         """Read the system prompt into every slot and generate a few tokens."""
         system = ChatMessage("system", self._settings.system_prompt)
         request = GenerationRequest((system, ChatMessage("user", "Hello.")), max_tokens=4)
-        prefix = self._prompt_so_far((system, ChatMessage("user", "")))
+        prefix = cut_prompt((system, ChatMessage("user", "")), self._render)
         for slot in self._slots.all:
             self._read(prefix, slot.number, Cancellation())
         for _ in self.stream(request, Cancellation()):
@@ -135,7 +129,7 @@ class LlamaCpp:
         Returns when it is read or, within two batches, cancelled.
         """
         self._require_open()
-        prefix = self._prompt_so_far(messages)
+        prefix = cut_prompt(messages, self._render)
         with self._slots.taken(tuple(messages), cancellation) as slot:
             self._read(prefix, slot.number, cancellation)
 
@@ -204,18 +198,6 @@ class LlamaCpp:
         if failure:
             raise failure[0]
 
-    def _prompt_so_far(self, messages: Sequence[ChatMessage]) -> str:
-        """The prompt up to and without the last word of the last message.
-
-        That word may still grow, and tokens join letters: they are sure only up to the space
-        before it, which itself belongs to the next word's token.
-        """
-        last = messages[-1]
-        whole_words = last.content.rpartition(" ")[0]
-        cut = ChatMessage(last.role, whole_words + CUT)
-        prompt = self._render((*messages[:-1], cut))
-        return prompt[: prompt.rindex(CUT)].rstrip(" ")
-
     def _render(self, messages: Sequence[ChatMessage]) -> str:
         answer = self._post("/apply-template", {"messages": _as_json(messages)})
         return str(answer["prompt"])
@@ -235,71 +217,6 @@ class LlamaCpp:
             raise ModelError(
                 "The language model could not turn the conversation into a prompt."
             ) from error
-
-
-@dataclass(eq=False)
-class _Slot:
-    """What one of llama.cpp's slots holds, and who uses it."""
-
-    number: int
-    messages: tuple[ChatMessage, ...] = ()
-    user: Cancellation | None = None
-    used_at: float = 0.0
-
-    @property
-    def free(self) -> bool:
-        """Free now, or as soon as llama.cpp has noticed that its user was cancelled."""
-        return self.user is None or self.user.requested
-
-
-class _Slots:
-    """Gives each conversation the slot that knows it, else the one unused for longest.
-
-    llama.cpp itself would choose by the share of equal tokens. With one system prompt for all,
-    that share is large between strangers, who would then overwrite each other's cache in turns.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._lock = threading.Lock()
-        self.all = tuple(_Slot(number) for number in range(count))
-
-    @contextlib.contextmanager
-    def taken(
-        self, messages: tuple[ChatMessage, ...], cancellation: Cancellation
-    ) -> Iterator[_Slot]:
-        """A slot for this prompt. llama.cpp queues the request if it is still busy."""
-        with self._lock:
-            candidates = [slot for slot in self.all if slot.free] or self.all
-            slot = max(candidates, key=lambda s: (_kinship(s.messages, messages), -s.used_at))
-            slot.messages, slot.user, slot.used_at = messages, cancellation, time.monotonic()
-        try:
-            yield slot
-        finally:
-            with self._lock:
-                if slot.user is cancellation:
-                    slot.user = None
-
-    def cancel_all(self) -> None:
-        with self._lock:
-            users = [slot.user for slot in self.all if slot.user]
-        for user in users:
-            user.request()
-
-
-def _kinship(held: Sequence[ChatMessage], wanted: Sequence[ChatMessage]) -> int:
-    """How many characters say that two prompts are of one conversation; 0 for strangers.
-
-    Equal messages count wherever they stand, as older turns are left out of long conversations.
-    The system prompt does not count. A growing message counts if most of it was kept.
-    """
-    said = {message for message in wanted if message.role != "system"}
-    equal = sum(len(message.content) for message in said.intersection(held))
-    if equal or not held:
-        return equal
-    before, now = held[-1].content, wanted[-1].content
-    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(before, now, strict=False))
-    same_start = len(list(same))
-    return same_start if same_start * 2 > len(before) else 0
 
 
 def _start_server(path: Path, settings: Settings, key: str) -> Any:

@@ -15,7 +15,7 @@ from fusion import models
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
-from language_models.llama_cpp import LlamaCpp, _kinship, _Slots, load
+from language_models.llama_cpp import LlamaCpp, load
 
 SETTINGS = Settings(max_clients=2)
 SYSTEM = ChatMessage("system", SETTINGS.system_prompt)
@@ -277,39 +277,3 @@ def test_a_damaged_file_is_one_sentence(gguf: Path, tmp_path: Path, kept: int) -
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         LlamaCpp(tmp_path / "missing.gguf", SETTINGS)
-
-
-def test_a_growing_message_is_known_and_a_stranger_is_not() -> None:
-    held = ask("What is the capital of")
-    assert _kinship(held, ask("What is the capital of France?")) > 0
-    assert _kinship(held, ask("What did you eat for breakfast today?")) == 0
-    assert _kinship((), ask("What is")) == 0
-
-
-def test_a_conversation_whose_oldest_turns_were_left_out_is_known() -> None:
-    assert _kinship(ask("One.", "Two.", "Three."), ask("Three.", "Four.", "Five.")) > 0
-
-
-def test_slots_are_taken_by_kinship_then_by_age_and_never_while_in_use() -> None:
-    slots = _Slots(2)
-    first, second, third = ask("Rain in Rome?"), ask("Snow in Oslo?"), ask("Where is my hat?")
-    with slots.taken(first, Cancellation()) as a, slots.taken(first, Cancellation()) as b:
-        assert a is not b
-    with slots.taken(second, Cancellation()) as old:
-        pass
-    with slots.taken(first, Cancellation()) as known:
-        assert known is not old
-    with slots.taken(third, Cancellation()) as oldest:
-        assert oldest is old
-
-
-def test_a_slot_whose_user_was_cancelled_can_be_taken_again() -> None:
-    slots = _Slots(2)
-    question = ask("What is the capital of Peru?")
-    withdrawn, proposed = Cancellation(), Cancellation()
-    with slots.taken(question, withdrawn) as slot:
-        withdrawn.request()
-        with slots.taken(question, proposed) as again:
-            assert again is slot
-            assert slot.user is proposed
-        assert slot.user is None
