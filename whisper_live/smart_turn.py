@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
 from fusion.errors import ModelError
 from fusion.models import resolve
@@ -24,8 +25,15 @@ BANDS = 80
 HOP = 160
 FFT = 400
 
-SHORTEST = 0.1
-"""Seconds of audio below which there is nothing to judge."""
+# onnxruntime's errors have no base of their own.
+_LOAD_ERRORS = (
+    onnx_errors.Fail,
+    onnx_errors.InvalidGraph,
+    onnx_errors.InvalidProtobuf,
+    onnx_errors.NoSuchFile,
+    onnx_errors.NotImplemented,
+)
+_RUN_ERRORS = (onnx_errors.Fail, onnx_errors.InvalidArgument, onnx_errors.RuntimeException)
 
 
 def load(settings: Settings) -> SmartTurn:
@@ -36,18 +44,17 @@ def load(settings: Settings) -> SmartTurn:
 class SmartTurn:
     """The loaded model; safe to call from several threads."""
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path) -> None:
         """Load the ONNX file. Raises ModelError when it cannot be read."""
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        # It runs beside the transcription, which needs the other cores; two threads gained nothing.
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        # Threads that spin while they wait would take the cores from the transcription beside it.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:
+        except _LOAD_ERRORS as error:
             raise ModelError(
                 f"The turn detector {path} cannot be loaded ({error}): "
                 "delete the file so that it is fetched again, or start with --no-smart_turn."
@@ -62,8 +69,11 @@ class SmartTurn:
 
         `audio` is float32 mono at 16 kHz; its last 8 s count. Raises ModelError.
         """
-        features = log_mel(last_seconds(audio))
-        [output] = self._session.run(None, {"input_features": features[np.newaxis]})
+        features = log_mel(last_seconds(audio))[np.newaxis]
+        try:
+            [output] = self._session.run(None, {"input_features": features})
+        except _RUN_ERRORS as error:
+            raise ModelError(f"The turn detector failed: {error}") from error
         return float(output.ravel()[0])
 
 
