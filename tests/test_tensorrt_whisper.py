@@ -1,0 +1,441 @@
+"""Whisper on TensorRT-LLM, against the recorded interface of 0.10.0. Mel and decoding are real
+PyTorch; the engines are stand-ins."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fusion.errors import ConfigurationError, ModelError
+from fusion.settings import Settings
+from whisper_live.transcribers.base import NOTHING_HEARD, SAMPLE_RATE, TranscriptionRequest
+
+pytestmark = pytest.mark.torch
+
+LOW, MIDDLE, HIGH = 300.0, 1000.0, 3000.0
+
+WORDS = (
+    " the of and to in a is that for it as was with be by on not he his but at are this have from"
+    " or had an they which one you were her all she there would their we him been has when who"
+    " will more no if out so said what up its about"
+)
+"""More than anybody says in two seconds; each word is one token."""
+
+
+def tone(frequency: float, seconds: float = 1.0) -> NDArray[np.float32]:
+    times = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    return (0.5 * np.sin(2 * np.pi * frequency * times)).astype(np.float32)
+
+
+def band(frequency: float) -> int:
+    """The mark that the encoder stand-in gives a window with this tone."""
+    from whisper.audio import N_SAMPLES, log_mel_spectrogram
+
+    from tests.contracts.whisper_runtime import loudest_band
+
+    audio = tone(frequency)
+    return loudest_band(log_mel_spectrogram(audio, 80, padding=N_SAMPLES - len(audio)))
+
+
+@pytest.fixture
+def english() -> bool:
+    return True
+
+
+@pytest.fixture
+def player(english: bool, monkeypatch: pytest.MonkeyPatch) -> Any:
+    from whisper.tokenizer import get_tokenizer
+
+    from tests.contracts import whisper_runtime
+
+    player = whisper_runtime.Player(get_tokenizer(not english, num_languages=99))
+    whisper_runtime.install(monkeypatch, player)
+    return player
+
+
+@pytest.fixture
+def library(player: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.delitem(sys.modules, "whisper_live.transcribers.tensorrt_llm", raising=False)
+    module = importlib.import_module("whisper_live.transcribers.tensorrt_llm")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
+
+
+def write_engines(folder: Path, **decoder: Any) -> None:
+    contract = json.loads(
+        Path(__file__).with_name("contracts").joinpath("tensorrt_llm-0.10.0.json").read_text()
+    )["file.whisper_engine_dir"]
+    encoder = {"precision": "float16", "n_mels": 80, "num_languages": 99, "max_batch_size": 4}
+    decoder = {
+        "max_batch_size": 8,
+        "max_beam_width": 1,
+        "vocab_size": 51864,
+        "num_layers": 12,
+        "num_heads": 12,
+        "hidden_size": 768,
+        "max_input_len": 14,
+        "max_output_len": 100,
+        "max_position_embeddings": 448,
+        "cross_attention": True,
+        "has_position_embedding": True,
+        "has_token_type_embedding": False,
+    } | decoder
+    plugins = {"gpt_attention_plugin": "float16", "remove_input_padding": False}
+    for name, builder in (("encoder_config.json", encoder), ("decoder_config.json", decoder)):
+        assert set(builder) <= set(contract["json_keys"][name]["builder_config"])
+        text = json.dumps({"builder_config": builder, "plugin_config": plugins})
+        (folder / name).write_text(text)
+    for name in contract["layout"][2:]:
+        (folder / name).write_bytes(name.encode())
+
+
+@pytest.fixture
+def engines(tmp_path: Path, english: bool) -> Path:
+    write_engines(tmp_path, vocab_size=51864 if english else 51865)
+    return tmp_path
+
+
+@pytest.fixture
+def transcriber(library: ModuleType, engines: Path) -> Iterator[Any]:
+    loaded = library.TensorRTWhisper(library.Engines.read(engines), device="cpu")
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture
+def says(player: Any) -> Any:
+    """Teach the engine what it hears in a tone."""
+    from tests.contracts.whisper_runtime import Speech
+
+    def teach(frequency: float, text: str, **speech: Any) -> None:
+        if code := speech.pop("language", None):
+            tokenizer = player.tokenizer
+            codes = dict(
+                zip(tokenizer.all_language_codes, tokenizer.all_language_tokens, strict=True)
+            )
+            speech["language"] = codes[code]
+        player.speeches[band(frequency)] = Speech(player.tokenizer.encode(text), **speech)
+
+    return teach
+
+
+def hear(transcriber: Any, *requests: TranscriptionRequest, **how: Any) -> list[str]:
+    return [transcript.text for transcript in transcriber.transcribe(requests, **how)]
+
+
+# -- one request ----------------------------------------------------------------------------------
+
+
+def test_text_is_what_was_said(transcriber: Any, says: Any) -> None:
+    says(LOW, " How old is it?", sure=0.9)
+    (heard,) = transcriber.transcribe([TranscriptionRequest(tone(LOW))])
+    assert (heard.text, heard.language) == ("How old is it?", "en")
+    assert heard.no_speech == pytest.approx(0.01, abs=0.002)
+    # The end of the text counts as a token, and it is as sure as the others.
+    assert heard.confidence == pytest.approx(np.log(0.9), abs=0.005)
+
+
+def test_a_whole_window_and_none_at_all(transcriber: Any, says: Any, player: Any) -> None:
+    says(LOW, " Yes, indeed.")
+    whole = TranscriptionRequest(tone(LOW, 30.0))
+    longer = TranscriptionRequest(tone(LOW, 31.0))
+    assert hear(transcriber, whole, longer) == ["Yes, indeed."] * 2
+    assert transcriber.transcribe([]) == []
+
+
+def test_a_short_sound_gets_few_tokens(transcriber: Any, says: Any, player: Any) -> None:
+    says(LOW, WORDS)
+    assert len(hear(transcriber, TranscriptionRequest(tone(LOW, 0.2)))[0].split()) == 19
+    (setup,) = player.contract.made("GenerationSession.setup")
+    assert setup.arguments["max_new_tokens"] == 20
+
+
+def test_the_engines_length_is_never_passed(transcriber: Any, says: Any, player: Any) -> None:
+    says(LOW, " word", loops=True)
+    hear(transcriber, TranscriptionRequest(tone(LOW, 30.0)))
+    (setup,) = player.contract.made("GenerationSession.setup")
+    assert setup.arguments["max_new_tokens"] == 100
+    assert player.steps <= 100
+
+
+# -- several requests -----------------------------------------------------------------------------
+
+
+def test_windows_of_several_clients_share_one_encoder_call(
+    transcriber: Any, says: Any, player: Any
+) -> None:
+    says(LOW, " The first one.")
+    says(MIDDLE, " And this is a much longer second one, as it happens.")
+    says(HIGH, " Third.")
+    requests = [TranscriptionRequest(tone(f)) for f in (HIGH, LOW, MIDDLE, LOW)]
+    assert hear(transcriber, *requests) == [
+        "Third.",
+        "The first one.",
+        "And this is a much longer second one, as it happens.",
+        "The first one.",
+    ]
+    (encoding,) = player.contract.made("Session.run")
+    assert encoding.arguments["inputs"]["x"].shape == (4, 80, 3000)
+    assert len(player.contract.made("GenerationSession.decode")) == 1
+
+
+def test_a_loud_window_does_not_change_a_quiet_one(
+    transcriber: Any, says: Any, player: Any
+) -> None:
+    """Each window's mel is scaled by its own loudest sound."""
+    says(LOW, " Quiet.")
+    says(HIGH, " Loud.")
+    quiet, loud = TranscriptionRequest(tone(LOW) * 0.001), TranscriptionRequest(tone(HIGH))
+    hear(transcriber, quiet)
+    hear(transcriber, quiet, loud)
+    alone, together = (
+        call.arguments["inputs"]["x"][0] for call in player.contract.made("Session.run")
+    )
+    assert (alone == together).all()
+
+
+def test_each_row_has_its_own_limit(transcriber: Any, says: Any) -> None:
+    says(LOW, WORDS)
+    short, long = (TranscriptionRequest(tone(LOW, seconds)) for seconds in (0.2, 2.0))
+    lengths = [len(text.split()) for text in hear(transcriber, short, long)]
+    assert lengths == [19, 46]
+
+
+def test_prompts_of_unequal_length_are_decoded_apart(
+    transcriber: Any, says: Any, player: Any
+) -> None:
+    says(LOW, " The first.")
+    says(HIGH, " The second.")
+    requests = (
+        TranscriptionRequest(tone(LOW), context="Köln"),
+        TranscriptionRequest(tone(HIGH)),
+        TranscriptionRequest(tone(LOW)),
+    )
+    assert hear(transcriber, *requests) == ["The first.", "The second.", "The first."]
+    shapes = [c.arguments["input_ids"].shape for c in player.contract.made("decode")]
+    tokens = len(player.tokenizer.encode(" Köln"))
+    assert shapes == [(2, 1), (1, tokens + 2)]
+
+
+# -- context --------------------------------------------------------------------------------------
+
+
+def test_a_context_is_cut_to_the_room_that_the_engine_has(
+    transcriber: Any, says: Any, player: Any
+) -> None:
+    says(LOW, " Yes, indeed.")
+    context = " ".join(f"word{n}" for n in range(30))
+    hear(transcriber, TranscriptionRequest(tone(LOW), context=context))
+    (decoding,) = player.contract.made("GenerationSession.decode")
+    (ids,) = decoding.arguments["input_ids"].tolist()
+    assert len(ids) == 14
+    assert (ids[0], ids[-1]) == (player.tokenizer.sot_prev, player.tokenizer.sot)
+    assert player.tokenizer.decode(ids[1:-1]).endswith("word29")
+
+
+def test_a_loop_is_heard_again_without_the_context(
+    transcriber: Any, says: Any, player: Any
+) -> None:
+    says(LOW, " I know", loops_after_context=True)
+    says(HIGH, " Fine, thank you.")
+    requests = (
+        TranscriptionRequest(tone(HIGH), context="so"),
+        TranscriptionRequest(tone(LOW, 6.0), context="so"),
+    )
+    assert hear(transcriber, *requests) == ["Fine, thank you.", "I know"]
+    assert len(player.contract.made("Session.run")) == 1
+
+
+# -- languages ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("english", [False])
+def test_language_and_task_are_of_each_request(transcriber: Any, says: Any, player: Any) -> None:
+    says(LOW, " Guten Tag.", language="de")
+    says(HIGH, " Bonjour.", language="fr")
+    asked = [
+        TranscriptionRequest(tone(LOW), language="de"),
+        TranscriptionRequest(tone(LOW), language="en", task="translate"),
+        TranscriptionRequest(tone(HIGH), language=None),
+        TranscriptionRequest(tone(LOW), language=None),
+    ]
+    found = transcriber.transcribe(asked)
+    assert [transcript.language for transcript in found] == ["de", "en", "fr", "de"]
+    assert [t.text for t in found] == ["Guten Tag.", "Guten Tag.", "Bonjour.", "Guten Tag."]
+    assert len(player.contract.made("decode")) == 1
+
+
+@pytest.mark.parametrize("english", [False])
+def test_the_header_is_whispers_own(library: ModuleType, transcriber: Any, player: Any) -> None:
+    """Language, task and no timestamps are written before a word is."""
+    import torch
+
+    request = TranscriptionRequest(tone(LOW), language="de", task="translate")
+    row = transcriber._row(request, 1)
+    steering = library.Steering(player.tokenizer, [row], "cpu")
+    written = []
+    for step in range(3):
+        logits = torch.randn(1, player.tokenizer.encoding.n_vocab)
+        written.append(int(steering(step, torch.zeros(1, 1), logits).argmax()))
+    text = player.tokenizer.encoding.decode(written)
+    assert text == "<|de|><|translate|><|notimestamps|>"
+
+
+def test_an_english_model_knows_english(transcriber: Any, says: Any) -> None:
+    says(LOW, " Hello there.")
+    assert transcriber.languages == {"en"}
+    (heard,) = transcriber.transcribe([TranscriptionRequest(tone(LOW), language="de")])
+    assert (heard.text, heard.language) == ("Hello there.", "en")
+
+
+# -- words that nobody said -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "speech"),
+    [
+        (" Thanks for watching!", {"no_speech": 0.5}),
+        (" Something or other", {"no_speech": 0.9, "sure": 0.3}),
+        (" I know", {"loops": True}),
+    ],
+)
+def test_what_nobody_said_is_nothing(
+    transcriber: Any, says: Any, text: str, speech: dict[str, Any]
+) -> None:
+    says(LOW, text, **speech)
+    assert transcriber.transcribe([TranscriptionRequest(tone(LOW, 6.0))]) == [NOTHING_HEARD]
+
+
+# -- threads, cancellation, failure ---------------------------------------------------------------
+
+
+def test_one_thread_owns_the_sessions(transcriber: Any, says: Any, player: Any) -> None:
+    says(LOW, " Hello there.")
+    request = TranscriptionRequest(tone(LOW))
+    with ThreadPoolExecutor(4) as callers:
+        texts = list(callers.map(lambda _: hear(transcriber, request), range(8)))
+    assert texts == [["Hello there."]] * 8
+    owners = {call.thread for call in player.contract.calls}
+    assert len(owners) == 1
+    assert threading.get_ident() not in owners
+
+
+def test_cancellation_stops_at_the_next_token(transcriber: Any, says: Any, player: Any) -> None:
+    says(LOW, " word", loops=True)
+    cancelled = threading.Event()
+    player.on_step = lambda step: cancelled.set() if step == 5 else None
+    request = TranscriptionRequest(tone(LOW, 30.0))
+    assert transcriber.transcribe([request], cancelled.is_set) == [NOTHING_HEARD]
+    assert player.steps == 6
+
+
+def test_what_is_cancelled_before_its_turn_is_not_encoded(transcriber: Any, player: Any) -> None:
+    assert transcriber.transcribe([TranscriptionRequest(tone(LOW))], lambda: True) == [
+        NOTHING_HEARD
+    ]
+    assert not player.contract.made("Session.run")
+
+
+def test_a_failing_engine_is_a_model_error(transcriber: Any, says: Any, player: Any) -> None:
+    says(LOW, " Hello there.")
+    five = [TranscriptionRequest(tone(LOW))] * 5
+    with pytest.raises(ModelError, match="outside the engine's profile"):
+        transcriber.transcribe(five)
+    player.encoder_runs = False
+    with pytest.raises(ModelError, match="refused to run"):
+        transcriber.transcribe(five[:1])
+    player.encoder_runs = True
+    assert hear(transcriber, five[0]) == ["Hello there."]
+
+
+def test_an_engine_that_hangs_is_a_model_error(
+    library: ModuleType, transcriber: Any, says: Any, player: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "CALL_TIMEOUT", 0.2)
+    says(LOW, " word", loops=True)
+    hang = threading.Event()
+    player.on_step = lambda step: hang.wait(10)
+    with pytest.raises(ModelError, match=r"within 0\.2 s"):
+        transcriber.transcribe([TranscriptionRequest(tone(LOW))])
+    hang.set()
+    assert transcriber.transcribe([TranscriptionRequest(tone(LOW))], lambda: True)
+    assert player.steps == 1, "what nobody waits for any more was decoded on"
+
+
+def test_closing_twice_is_fine_and_then_nothing_is_heard(transcriber: Any) -> None:
+    transcriber.close()
+    transcriber.close()
+    with pytest.raises(ModelError, match="closed"):
+        transcriber.transcribe([TranscriptionRequest(tone(LOW))])
+
+
+# -- loading --------------------------------------------------------------------------------------
+
+
+def test_the_engines_are_opened_as_they_were_built(transcriber: Any, player: Any) -> None:
+    (encoder,) = player.contract.made("from_serialized_engine")
+    assert encoder.arguments["engine"] == b"whisper_encoder_float16_tp1_rank0.engine"
+    (decoder,) = player.contract.made("GenerationSession.__init__")
+    assert decoder.arguments["engine_buffer"] == b"whisper_decoder_float16_tp1_rank0.engine"
+    assert vars(decoder.arguments["model_config"]) == {
+        "max_batch_size": 8,
+        "max_beam_width": 1,
+        "vocab_size": 51864,
+        "num_layers": 12,
+        "num_heads": 12,
+        "num_kv_heads": 12,
+        "hidden_size": 768,
+        "gpt_attention_plugin": "float16",
+        "remove_input_padding": False,
+        "cross_attention": True,
+        "has_position_embedding": True,
+        "has_token_type_embedding": False,
+    }
+    assert transcriber.max_batch == 4
+
+
+def test_warming_up_runs_the_smallest_and_the_largest_batch(transcriber: Any, player: Any) -> None:
+    from collections import defaultdict
+
+    from tests.contracts.whisper_runtime import Speech
+
+    player.speeches = defaultdict(lambda: Speech(player.tokenizer.encode(" Hm.")))
+    transcriber.warm_up()
+    batches = [len(c.arguments["inputs"]["x"]) for c in player.contract.made("Session.run")]
+    assert batches == [1, 4]
+
+
+def test_missing_engines_are_one_sentence(library: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no Whisper TensorRT-LLM engines in"):
+        library.load(Settings(whisper_tensorrt_path=str(tmp_path / "none")))
+
+
+def test_a_missing_engine_file_is_one_sentence(library: ModuleType, engines: Path) -> None:
+    (engines / "whisper_decoder_float16_tp1_rank0.engine").unlink()
+    with pytest.raises(ConfigurationError, match=r"rank0\.engine cannot be read"):
+        library.TensorRTWhisper(library.Engines.read(engines), device="cpu")
+
+
+def test_newer_engines_are_refused(library: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "encoder").mkdir()
+    with pytest.raises(ConfigurationError, match=r"0\.11 or newer"):
+        library.load(Settings(whisper_tensorrt_path=str(tmp_path)))
+
+
+def test_engines_of_another_gpu_are_one_sentence(
+    library: ModuleType, engines: Path, player: Any
+) -> None:
+    player.refusal = "engine plan file is not compatible"
+    with pytest.raises(ConfigurationError, match="do not open on this GPU"):
+        library.TensorRTWhisper(library.Engines.read(engines), device="cpu")
