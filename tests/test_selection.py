@@ -1,0 +1,270 @@
+"""Which library is chosen, on machines of every kind."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fusion import selection
+from fusion.errors import ConfigurationError
+from fusion.selection import Gpu, Machine, choose, survey
+from fusion.settings import Settings
+
+ADA = Gpu("NVIDIA GeForce RTX 4090", (8, 9))
+HOPPER = Gpu("NVIDIA H100 80GB HBM3", (9, 0))
+BLACKWELL = Gpu("NVIDIA GeForce RTX 5090", (12, 0))
+
+CPU_PACKAGES = frozenset({"faster_whisper", "xllamacpp", "piper"})
+TORCH_PACKAGES = CPU_PACKAGES | {"torch", "transformers", "whisperspeech"}
+ALL_PACKAGES = TORCH_PACKAGES | {"tensorrt_llm", "whisper"}
+
+LAPTOP = Machine(None, CPU_PACKAGES)
+BARE_GPU = Machine(ADA, CPU_PACKAGES)
+TORCH_GPU = Machine(ADA, TORCH_PACKAGES)
+IMAGE = Machine(ADA, ALL_PACKAGES, frozenset({"whisper", "phi"}))
+
+
+def libraries(machine: Machine, **settings: Any) -> tuple[str, str, str]:
+    choice = choose(Settings(**settings), machine)
+    return (
+        choice.transcription.library,
+        choice.language_model.library,
+        choice.voice.library,
+    )
+
+
+ON_CPU = ("faster_whisper", "llama_cpp", "piper")
+ON_TORCH = ("faster_whisper", "transformers", "whisperspeech")
+ON_ENGINES = ("tensorrt_llm", "tensorrt_llm", "whisperspeech")
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        (LAPTOP, ON_CPU),
+        (replace(LAPTOP, packages=ALL_PACKAGES, engines=IMAGE.engines), ON_CPU),
+        (BARE_GPU, ON_CPU),
+        (TORCH_GPU, ON_TORCH),
+        (IMAGE, ON_ENGINES),
+        (replace(IMAGE, gpu=HOPPER), ON_ENGINES),
+        (replace(IMAGE, gpu=BLACKWELL), ON_TORCH),
+        (replace(IMAGE, packages=TORCH_PACKAGES), ON_TORCH),
+        (replace(IMAGE, engines=frozenset()), ON_TORCH),
+        (
+            replace(IMAGE, engines=frozenset({"whisper"})),
+            ("tensorrt_llm", "transformers", "whisperspeech"),
+        ),
+        (
+            replace(IMAGE, engines=frozenset({"mistral"})),
+            ("faster_whisper", "tensorrt_llm", "whisperspeech"),
+        ),
+    ],
+)
+def test_without_flags_the_best_that_is_there(
+    machine: Machine, expected: tuple[str, str, str]
+) -> None:
+    assert libraries(machine) == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "settings", "expected"),
+    [
+        (IMAGE, {"transcriber": "faster_whisper"}, ("faster_whisper", *ON_ENGINES[1:])),
+        (IMAGE, {"language_model": "llama_cpp"}, ("tensorrt_llm", "llama_cpp", "whisperspeech")),
+        (IMAGE, {"voice_library": "piper"}, (*ON_ENGINES[:2], "piper")),
+        (LAPTOP, {"openai_url": "http://host:8000/v1"}, ("faster_whisper", "openai_api", "piper")),
+        (
+            IMAGE,
+            {"openai_url": "http://host:8000/v1"},
+            (ON_ENGINES[0], "openai_api", ON_ENGINES[2]),
+        ),
+        (IMAGE, {"openai_url": "http://host:8000/v1", "phi": True}, ON_ENGINES),
+        (LAPTOP, {"language_model": "llama_cpp", "openai_url": "http://host/v1"}, ON_CPU),
+        (IMAGE, {"language_model": "tensorrt_llm", "transcriber": "tensorrt_llm"}, ON_ENGINES),
+        (IMAGE, {"phi": True, "language_model": "tensorrt_llm"}, ON_ENGINES),
+    ],
+)
+def test_a_flag_wins(
+    machine: Machine, settings: dict[str, Any], expected: tuple[str, str, str]
+) -> None:
+    assert libraries(machine, **settings) == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "settings", "sentence"),
+    [
+        (
+            TORCH_GPU,
+            {"phi": True, "phi_tensorrt_path": "/models/phi"},
+            "There is no TensorRT-LLM engine in /models/phi; build it with "
+            "docker/scripts/build-phi.sh or name its folder with --phi_tensorrt_path.",
+        ),
+        (IMAGE, {"mistral": True}, "--mistral_tensorrt_path"),
+        (IMAGE, {"phi": True, "mistral": True}, "exclude each other"),
+        (IMAGE, {"phi": True, "language_model": "llama_cpp"}, "give one of them"),
+        (
+            LAPTOP,
+            {"whisper_tensorrt_path": "/models/small"},
+            "no TensorRT-LLM engine in /models/sm",
+        ),
+        (LAPTOP, {"transcriber": "tensorrt_llm"}, "build-whisper.sh"),
+        (replace(IMAGE, gpu=None), {"phi": True}, "cannot run here, as no GPU was found"),
+        (
+            replace(IMAGE, gpu=BLACKWELL),
+            {"phi": True},
+            "does not know the newer NVIDIA GeForce RTX",
+        ),
+        (replace(IMAGE, packages=TORCH_PACKAGES), {"phi": True}, "package tensorrt_llm is not in"),
+        (LAPTOP, {"voice_library": "whisperspeech"}, "needs the package torch, which is not"),
+        (LAPTOP, {"language_model": "transformers"}, "--language_model transformers needs"),
+    ],
+)
+def test_what_cannot_be_had_is_one_sentence(
+    machine: Machine, settings: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        choose(Settings(**settings), machine)
+    assert sentence in str(error.value)
+    assert str(error.value).endswith(".")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("machine", "settings", "lines"),
+    [
+        (
+            LAPTOP,
+            {},
+            [
+                "transcription: faster_whisper on the CPU, as no GPU was found",
+                "language model: llama_cpp on the CPU, as no GPU was found",
+                "voice: piper on the CPU, as no GPU was found",
+            ],
+        ),
+        (
+            BARE_GPU,
+            {},
+            [
+                "transcription: faster_whisper on the NVIDIA GeForce RTX 4090",
+                "language model: llama_cpp on the CPU, "
+                "as PyTorch and transformers are not installed",
+                "voice: piper on the CPU, as WhisperSpeech is not installed",
+            ],
+        ),
+        (
+            IMAGE,
+            {"phi": True, "phi_tensorrt_path": "/models/phi", "voice_library": "piper"},
+            [
+                "transcription: tensorrt_llm with the engine in "
+                f"{Settings().whisper_tensorrt_path}, as its engines are there",
+                "language model: tensorrt_llm with the engine in /models/phi, as --phi says",
+                "voice: piper as --voice_library says",
+            ],
+        ),
+    ],
+)
+def test_each_service_says_what_it_took_and_why(
+    machine: Machine, settings: dict[str, Any], lines: list[str]
+) -> None:
+    assert choose(Settings(**settings), machine).lines() == lines
+
+
+def test_every_library_of_the_settings_has_its_module_and_packages() -> None:
+    tables = {
+        "transcriber": selection.TRANSCRIBERS,
+        "language_model": selection.LANGUAGE_MODELS,
+        "voice_library": selection.VOICES,
+    }
+    fields = Settings.__dataclass_fields__
+    for setting, table in tables.items():
+        assert {"auto", *table} == set(fields[setting].metadata["choices"])
+        for library, module in table.items():
+            assert module.endswith(f".{library}")
+            assert module in selection.PACKAGES
+            assert importlib.util.find_spec(module), f"{module} is not there"
+
+
+def test_the_survey_finds_engines_where_the_settings_say(tmp_path: Path) -> None:
+    (tmp_path / "whisper").mkdir()
+    (tmp_path / "whisper" / "encoder_config.json").write_text("{}")
+    (tmp_path / "phi").mkdir()
+    (tmp_path / "phi" / "config.json").write_text("{}")
+    settings = Settings(
+        whisper_tensorrt_path=str(tmp_path / "whisper"),
+        phi_tensorrt_path=str(tmp_path / "phi"),
+        mistral_tensorrt_path=str(tmp_path / "mistral"),
+    )
+    assert survey(settings).engines == {"whisper", "phi"}
+
+
+def test_the_survey_sees_what_is_installed_here() -> None:
+    found = survey(Settings()).packages
+    for package in {name for packages in selection.PACKAGES.values() for name in packages}:
+        assert (package in found) is (importlib.util.find_spec(package) is not None)
+
+
+class Driver:
+    """A CUDA driver with one device, as ctypes calls it."""
+
+    def __init__(self, devices: int = 1, state: int = 0) -> None:
+        self.devices, self.state = devices, state
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802
+        return self.state
+
+    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = self.devices
+        return 0
+
+    def cuDeviceGet(self, device: Any, ordinal: int) -> int:  # noqa: N802
+        return 0
+
+    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:  # noqa: N802
+        name.value = b"NVIDIA H100"
+        return 0
+
+    def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:  # noqa: N802
+        value._obj.value = {75: 9, 76: 0}[attribute]
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("driver", "expected"),
+    [
+        (Driver(), Gpu("NVIDIA H100", (9, 0))),
+        (Driver(devices=0), None),
+        (Driver(state=100), None),
+    ],
+)
+def test_the_driver_is_asked(
+    driver: Driver, expected: Gpu | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection.ctypes, "CDLL", lambda name: driver)
+    assert selection.first_gpu() == expected
+
+
+def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(selection.ctypes, "CDLL", missing)
+    assert selection.first_gpu() is None
+
+
+def test_choosing_imports_no_model_library() -> None:
+    code = (
+        "import sys; from fusion.selection import *; from fusion.settings import Settings; "
+        "choose(Settings(), survey(Settings())); "
+        "print(sorted({'torch', 'numpy', 'transformers', 'faster_whisper', 'ctranslate2', 'piper', "
+        "'xllamacpp', 'whisper', 'language_models', 'voices', 'whisper_live'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert result.stdout.strip() == "[]"
