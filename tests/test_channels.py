@@ -192,7 +192,9 @@ def test_close_delivers_what_is_left(address: str, outbox: Outbox) -> None:
     inbox.close()
 
 
-def test_strangers_and_nonsense_leave_the_inbox_working(address: str, outbox: Outbox) -> None:
+def test_strangers_and_nonsense_leave_the_inbox_working(
+    address: str, outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
     inbox = Inbox(address, KEY)
     with pytest.raises(Exception, match="digest"):
         Client(address, family="AF_UNIX", authkey=b"wrong")
@@ -209,6 +211,7 @@ def test_strangers_and_nonsense_leave_the_inbox_working(address: str, outbox: Ou
                 insider.recv()  # hung up on
         outbox.put(commit(7))
         assert inbox.get(5.0) == commit(7)
+    assert caplog.text.count("dropped a sender") == len(insiders)
     inbox.close()
 
 
