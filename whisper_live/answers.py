@@ -45,6 +45,7 @@ class _Reply:
     transcript_at: float
     committed_at: float
     progress_at: float
+    ahead: bool
     text: str = ""
     complete: bool = False
     answered: bool = False
@@ -139,6 +140,7 @@ class Answers:
             transcript_at=revision.text_at,
             committed_at=now,
             progress_at=now,
+            ahead=(revision.turn, revision.number) in self._draft,
         )
         self._replies[reply.turn] = reply
         self._remember(reply, "")
@@ -312,8 +314,7 @@ class Answers:
 
         timeline = TurnTimeline(
             turn=reply.turn,
-            used_ahead=reply.first_token_at is not None
-            and reply.first_token_at < reply.committed_at,
+            used_ahead=reply.ahead,
             milliseconds={
                 "provisional_transcript": since_speech(reply.transcript_at),
                 "commit": since_speech(reply.committed_at),

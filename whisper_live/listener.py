@@ -176,11 +176,6 @@ class Listener:
         """Seconds of speech in the current utterance."""
         return self._activity.speech if self._utterance else 0.0
 
-    def next_turn(self) -> int:
-        """A number for a turn that comes by another way than the microphone."""
-        self._turn += 1
-        return self._turn
-
     def hear(
         self, frame: NDArray[np.float32], probability: float, now: float
     ) -> list[ListenerEvent]:
@@ -210,6 +205,16 @@ class Listener:
         if self._activity.speech < self._policy.min_utterance:
             return self._drop()
         return self._complete(now)
+
+    def typed(self, text: str, now: float) -> list[ListenerEvent]:
+        """A turn that comes from a keyboard. What was being said is complete, and goes first."""
+        events = self.end_turn(now)
+        self._turn += 1
+        revision = Revision(self._turn, 1, end_of_speech=now, end=self._position)
+        revision.text = revision.tail = text
+        revision.text_at = now
+        self._closing.append((revision, Utterance(self._position)))
+        return events + self._close()
 
     def transcribed(self, job: Transcribe, text: str, now: float) -> list[ListenerEvent]:
         """Take the text of a transcription that was asked for."""

@@ -145,11 +145,8 @@ class Session:
 
     def say(self, text: str, now: float) -> list[Event]:
         """A typed turn."""
-        revision = Revision(self._listener.next_turn(), 1, end_of_speech=now, end=0)
-        revision.text, revision.text_at = text, now
         events = self._answers.interrupt(now)
-        events.append(self._segments(revision.turn, [], Piece(0, 0, text), now, now, eos=True))
-        return self._out(events + self._commit(revision, now))
+        return self._out(events + self._follow(self._listener.typed(text, now), now))
 
     # -- from the models -----------------------------------------------------------------------
 

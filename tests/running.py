@@ -1,0 +1,140 @@
+"""Starts the real program for a test, on free ports, and stops it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on. They are bound together, so that no two are the same."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@dataclass
+class RunningServer:
+    """`main.py` in a process of its own, with its log in a file. `flags` go to its command line."""
+
+    flags: tuple[str, ...] = ()
+    ports: list[int] = field(default_factory=lambda: free_ports(3))
+
+    def __post_init__(self) -> None:
+        self.transcription_port, self.speech_port, self.web_port = self.ports
+        self._log: IO[str] = tempfile.NamedTemporaryFile("w+", suffix=".log", delete=False)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return Path(self._log.name).read_text()
+
+    def start(self, timeout: float = 150.0) -> RunningServer:
+        """Start and wait until the whole pipeline is ready."""
+        command = [sys.executable, "main.py", "--host", "127.0.0.1"]
+        for name in ("transcription_port", "speech_port", "web_port"):
+            command += [f"--{name}", str(getattr(self, name))]
+        self._process = subprocess.Popen(
+            [*command, *self.flags], cwd=ROOT, stdout=self._log, stderr=subprocess.STDOUT
+        )
+        self.wait_until_ready(timeout)
+        return self
+
+    def wait_until_ready(self, timeout: float = 60.0) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise AssertionError(f"main.py ended with {self._process.returncode}:\n{self.log}")
+            if self.health()[0] == 200:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"not ready within {timeout:.0f} s: {self.health()[1]}\n{self.log}")
+
+    def health(self) -> tuple[int, str]:
+        """Status and text of /healthz on the transcription port; 0 when nobody listens."""
+        try:
+            address = f"http://127.0.0.1:{self.transcription_port}/healthz"
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def service_pid(self, name: str) -> int:
+        """The process that runs one of the services: voice, transcription or language_model."""
+        children = subprocess.run(
+            ["pgrep", "-P", str(self.pid)], capture_output=True, text=True, check=True
+        ).stdout.split()
+        socket_of = {
+            "voice": "audio_queue",
+            "transcription": "llm_queue",
+            "language_model": "transcription_queue",
+        }[name]
+        for child in children:
+            if socket_of in _listening_sockets(int(child)):
+                return int(child)
+        raise AssertionError(f"no process serves {name}:\n{self.log}")
+
+    def kill(self, name: str) -> None:
+        """`kill -9` of one service."""
+        os.kill(self.service_pid(name), signal.SIGKILL)
+
+    def stop(self, timeout: float = 10.0) -> int:
+        """Ask it to end as Ctrl-C or `docker stop` does; its exit code."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+    def __enter__(self) -> RunningServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        Path(self._log.name).unlink()
+
+
+def _listening_sockets(pid: int) -> set[str]:
+    """Names of the Unix sockets that a process listens on."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(descriptor)
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    names = set()
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        parts = line.split()
+        # Flags 00010000: a socket that accepts connections.
+        if len(parts) == 8 and parts[3] == "00010000" and parts[6] in inodes:
+            names.add(Path(parts[7]).name)
+    return names

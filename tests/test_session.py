@@ -1,0 +1,462 @@
+"""Session logic with a clock of its own: random speech, random timing, random failures.
+
+`World` plays everything around a session: the transcriber, the turn detector, the language model
+and the voice, each answering when the test's clock says so.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fusion.messages import (
+    ClauseSpoken,
+    Commit,
+    Interruption,
+    Message,
+    Proposal,
+    ReplyEnded,
+    ReplyFailed,
+    ReplyText,
+    SpeechEnded,
+    SpeechStarted,
+    Spoken,
+    Withdrawal,
+)
+from fusion.settings import Settings
+from whisper_live.activity import FRAME_SECONDS
+from whisper_live.events import Event, Judge, Tell, ToLanguageModel, ToVoice, Transcribe
+from whisper_live.session import Session, SessionPolicy
+
+FRAME = np.zeros(512, np.float32)
+
+
+@dataclass(order=True)
+class Due:
+    at: float
+    order: int
+    act: Callable[[], None] = field(compare=False)
+
+
+class World:
+    """A session and its surroundings on a clock that only the test moves.
+
+    Each word of a turn takes `word` seconds; a transcript is the words spoken up to then.
+    """
+
+    def __init__(
+        self,
+        *,
+        transcription: float = 0.12,
+        judging: float = 0.1,
+        first_token: float = 0.08,
+        first_sound: float = 0.08,
+        reply_seconds: float = 2.0,
+        done: float = 0.95,
+        listens: bool = True,
+        **changes: Any,
+    ) -> None:
+        policy = SessionPolicy.from_settings(Settings(**changes), stream=True, reply=True)
+        self.session = Session("s", policy)
+        self.now = 100.0
+        self.transcription, self.judging = transcription, judging
+        self.first_token, self.first_sound = first_token, first_sound
+        self.reply_seconds = reply_seconds
+        self.done = done
+        self.listens = listens
+        self.told: list[dict[str, Any]] = []
+        self.to_model: list[Message] = []
+        self.to_voice: list[Message] = []
+        self.heard = "what time is it"
+        self.model_dies = False
+        self._due: list[Due] = []
+        self._order = itertools.count()
+        self._committed: dict[int, int] = {}
+        self._silenced: set[int] = set()
+        self._withdrawn: set[tuple[int, int]] = set()
+
+    # -- the clock ----------------------------------------------------------------------------
+
+    def later(self, delay: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._due, Due(self.now + delay, next(self._order), act))
+
+    def run(self, seconds: float, probability: float | None = None) -> None:
+        """Let time pass; with a probability, frames come in; without, the client sends nothing."""
+        for _ in range(max(round(seconds / FRAME_SECONDS), 1)):
+            self.now += FRAME_SECONDS
+            while self._due and self._due[0].at <= self.now:
+                heapq.heappop(self._due).act()
+            if probability is not None:
+                self.take(self.session.hear(FRAME, probability, self.now))
+            self.take(self.session.tick(self.now))
+
+    def speak(self, seconds: float, words: str = "what time is it") -> None:
+        self.heard = words
+        self.run(seconds, 0.95)
+
+    def silence(self, seconds: float) -> None:
+        self.run(seconds, 0.02)
+
+    # -- what the session asks for ---------------------------------------------------------------
+
+    def take(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Tell):
+                self.told.append(event.fields)
+            elif isinstance(event, Transcribe):
+                self._transcribe(event)
+            elif isinstance(event, Judge):
+                self.later(
+                    self.judging,
+                    lambda event=event: self.take(
+                        self.session.judged(event.revision, self.done, self.now)
+                    ),
+                )
+            elif isinstance(event, ToLanguageModel):
+                assert event.message.session == "s"
+                self.to_model.append(event.message)
+                self._think(event.message)
+            elif isinstance(event, ToVoice):
+                assert event.message.session == "s"
+                self.to_voice.append(event.message)
+                self._voice(event.message)
+
+    def _transcribe(self, event: Transcribe) -> None:
+        words = self.heard
+        self.later(
+            self.transcription,
+            lambda: self.take(self.session.transcribed(event, words, self.now)),
+        )
+
+    def _think(self, message: Message) -> None:
+        if isinstance(message, Withdrawal):
+            self._withdrawn.add((message.turn, message.revision))
+        elif isinstance(message, Interruption):
+            self._silenced.add(message.turn)
+        elif isinstance(message, Proposal | Commit):
+            key = (message.turn, message.revision)
+            proposed = any(
+                isinstance(m, Proposal) and (m.turn, m.revision) == key
+                for m in self.to_model
+                if m is not message
+            )
+            if not proposed:
+                self.later(self.first_token, lambda: self._reply(*key))
+
+    def _reply(self, turn: int, revision: int) -> None:
+        if (turn, revision) in self._withdrawn or turn in self._silenced or self.model_dies:
+            return
+        text = f"answer {turn}.{revision}"
+        self.say(ReplyText("s", turn, revision, text, self.now))
+        self.say(ReplyEnded("s", turn, revision, text, self.now))
+
+    def _voice(self, message: Message) -> None:
+        if isinstance(message, Commit):
+            self._committed[message.turn] = message.revision
+            delay = self.first_token + self.first_sound
+            self.later(delay, lambda: self._sound(message.turn, message.revision))
+        elif isinstance(message, Interruption):
+            self._silenced.add(message.turn)
+            self.later(0.01, lambda: self._silent(message.turn, "answer"))
+
+    def _sound(self, turn: int, revision: int) -> None:
+        if turn in self._silenced or self.model_dies:
+            return
+        if not self.listens:
+            self.say(SpeechEnded("s", turn, None, self.now))
+            return
+        self.say(SpeechStarted("s", turn, self.now, self.now))
+        self.say(ClauseSpoken("s", turn, f"answer {turn}.{revision}"))
+        self.later(self.reply_seconds, lambda: self._finish(turn, revision))
+
+    def _finish(self, turn: int, revision: int) -> None:
+        if turn not in self._silenced:
+            self.say(SpeechEnded("s", turn, f"answer {turn}.{revision}", self.now + 0.5))
+
+    def _silent(self, turn: int, spoken: str) -> None:
+        self.say(SpeechEnded("s", turn, spoken if self.listens else None, self.now))
+
+    def say(self, message: Message) -> None:
+        self.take(self.session.received(message, self.now))
+
+    # -- what came of it ------------------------------------------------------------------------
+
+    def commits(self) -> list[Commit]:
+        return [message for message in self.to_model if isinstance(message, Commit)]
+
+    def endings(self) -> dict[int, list[dict[str, Any]]]:
+        """The replies and errors of each turn."""
+        result: dict[int, list[dict[str, Any]]] = {}
+        for fields in self.told:
+            final = "llm_output" in fields and fields["eos"]
+            if final or fields.get("status") == "ERROR":
+                result.setdefault(fields["turn"], []).append(fields)
+        return result
+
+    def finals(self) -> list[dict[str, Any]]:
+        return [fields for fields in self.told if fields.get("segments") and fields["eos"]]
+
+
+def test_a_question_is_answered_with_work_done_ahead() -> None:
+    world = World()
+    world.speak(1.2)
+    world.silence(3.0)
+    proposals = [m for m in world.to_model if isinstance(m, Proposal)]
+    assert [p.text for p in proposals] == ["what time is it"]
+    assert world.to_model.index(proposals[0]) < world.to_model.index(world.commits()[0])
+    assert [f["llm_output"] for f in world.endings()[1]] == [["answer 1.1"]]
+    timeline = next(f for f in world.told if f.get("event") == "timeline")
+    assert timeline["used_ahead"] is True
+    assert timeline["milliseconds"]["commit"] < 400
+
+
+def test_speech_that_resumes_withdraws_the_revision() -> None:
+    world = World(done=0.1)
+    world.speak(1.0, "can i have")
+    world.silence(0.6)
+    world.speak(0.8, "can i have a coffee")
+    world.done = 0.95
+    world.silence(3.0)
+    assert any(isinstance(m, Withdrawal) and m.revision == 1 for m in world.to_model)
+    assert any(isinstance(m, Withdrawal) and m.revision == 1 for m in world.to_voice)
+    assert [c.text for c in world.commits()] == ["can i have a coffee"]
+    assert world.endings()[1][0]["llm_output"] == ["answer 1.2"]
+    assert "answer 1.1" not in str(world.told)
+
+
+def test_no_words_are_no_turn() -> None:
+    world = World()
+    world.speak(0.6, "")
+    world.silence(3.0)
+    assert world.commits() == []
+    assert world.finals() == []
+
+
+def test_a_click_is_no_utterance() -> None:
+    world = World()
+    world.run(FRAME_SECONDS, 0.9)
+    world.silence(1.0)
+    world.run(2 * FRAME_SECONDS, 0.9)
+    world.silence(1.0)
+    assert world.to_model == []
+
+
+def test_smart_turn_holds_an_unfinished_turn_open_but_not_for_ever() -> None:
+    world = World(done=0.05)
+    world.speak(1.0, "can i have a")
+    world.silence(1.5)
+    assert world.commits() == []
+    world.silence(1.5)
+    assert len(world.commits()) == 1
+
+
+def test_a_client_that_stops_sending_is_answered() -> None:
+    world = World()
+    world.speak(1.0)
+    world.run(3.0)
+    assert len(world.endings()[1]) == 1
+
+
+def test_barge_in_silences_the_machine_and_remembers_what_was_said() -> None:
+    world = World()
+    world.speak(1.2)
+    world.silence(1.0)
+    assert any(isinstance(f.get("llm_output"), list) for f in world.told)
+    world.speak(0.6, "no wait tell me the date")
+    interruption = next(m for m in world.to_voice if isinstance(m, Interruption))
+    assert interruption.turn == 1
+    world.silence(3.0)
+    assert Spoken("s", 1, "answer") in world.to_model
+    assert [c.text for c in world.commits()] == ["what time is it", "no wait tell me the date"]
+    spoken, second = (
+        next(i for i, m in enumerate(world.to_model) if isinstance(m, Spoken)),
+        next(i for i, m in enumerate(world.to_model) if isinstance(m, Commit) and m.turn == 2),
+    )
+    assert spoken < second
+
+
+def test_its_own_voice_does_not_interrupt_it() -> None:
+    world = World()
+    world.speak(1.2)
+    world.silence(0.6)
+    world.speak(1.5, "answer 1.1")
+    world.silence(4.0)
+    assert not any(isinstance(m, Interruption) for m in world.to_voice)
+    assert len(world.commits()) == 1
+    assert "answer 1.1" not in str(world.finals())
+
+
+def test_a_murmur_of_assent_does_not_interrupt() -> None:
+    world = World()
+    world.speak(1.2)
+    world.silence(0.6)
+    world.speak(0.4, "mm-hm")
+    world.silence(4.0)
+    assert not any(isinstance(m, Interruption) for m in world.to_voice)
+    assert len(world.commits()) == 1
+
+
+def test_barge_in_can_be_switched_off() -> None:
+    world = World(barge_in=False)
+    world.speak(1.2)
+    world.silence(0.6)
+    world.speak(1.0, "tell me something else entirely")
+    world.silence(4.0)
+    assert not any(isinstance(m, Interruption) for m in world.to_voice)
+    assert len(world.endings()) == 2
+
+
+def test_without_work_ahead_nothing_is_proposed() -> None:
+    world = World(work_ahead=False)
+    world.speak(1.2)
+    world.silence(3.0)
+    assert not any(isinstance(m, Proposal) for m in world.to_model)
+    assert len(world.endings()[1]) == 1
+
+
+def test_a_silent_language_model_ends_in_an_error() -> None:
+    world = World(reply_timeout=5.0)
+    world.model_dies = True
+    world.speak(1.2)
+    world.silence(10.0)
+    assert [f["status"] for f in world.endings()[1]] == ["ERROR"]
+
+
+def test_a_restarted_language_model_ends_the_turn_in_one_error() -> None:
+    world = World()
+    world.model_dies = True
+    world.speak(1.2)
+    world.silence(1.0)
+    world.take(world.session.language_model_restarted())
+    world.model_dies = False
+    world.say(ReplyEnded("s", 1, 1, "too late", world.now))
+    world.silence(1.0)
+    assert [f.get("status") for f in world.endings()[1]] == ["ERROR"]
+    world.speak(1.0, "hello again my friend")
+    world.silence(3.0)
+    assert len(world.endings()) == 2
+
+
+def test_a_failed_reply_is_told() -> None:
+    world = World()
+    world.model_dies = True
+    world.speak(1.2)
+    world.silence(1.0)
+    world.say(ReplyFailed("s", 1, 1, "It was too long."))
+    assert [f["message"] for f in world.endings()[1]] == ["It was too long."]
+
+
+def test_long_speech_is_heard_whole_and_in_bounded_memory() -> None:
+    world = World(done=0.1)
+    longest = 0
+    for _ in range(10):
+        world.speak(8.0, "and so on")
+        utterance = world.session._listener._utterance
+        assert utterance is not None
+        longest = max(longest, len(utterance.audio()))
+    world.done = 0.95
+    world.silence(3.0)
+    assert longest <= 25 * 16_000
+    assert len(world.finals()[0]["segments"]) >= 3
+    assert world.commits()[0].text.count("and so on") >= 3
+
+
+def test_typed_text_is_a_turn() -> None:
+    world = World()
+    world.take(world.session.say("hello", world.now))
+    world.run(2.0)
+    assert world.endings()[1][0]["llm_output"] == ["answer 1.1"]
+
+
+def test_push_to_talk_ends_the_turn_at_once() -> None:
+    world = World()
+    world.speak(1.0)
+    world.take(world.session.end_turn(world.now))
+    world.run(0.3)
+    assert len(world.commits()) == 1
+
+
+SPEECH = st.tuples(st.just("speak"), st.floats(0.05, 4.0))
+SILENCE = st.tuples(st.just("silence"), st.floats(0.03, 3.0))
+NOTHING = st.tuples(st.just("nothing"), st.floats(0.03, 2.0))
+OTHER = st.tuples(
+    st.sampled_from(["model", "voice", "end_turn", "interrupt", "type"]), st.just(0.0)
+)
+STEPS = st.lists(st.one_of(SPEECH, SILENCE, NOTHING, OTHER), min_size=1, max_size=14)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=STEPS,
+    transcription=st.floats(0.01, 1.5),
+    judging=st.floats(0.01, 0.6),
+    first_token=st.floats(0.01, 1.0),
+    reply_seconds=st.floats(0.1, 4.0),
+    done=st.sampled_from([0.05, 0.95]),
+    listens=st.booleans(),
+    work_ahead=st.booleans(),
+    barge_in=st.booleans(),
+)
+def test_every_turn_ends_once_and_nothing_withdrawn_leaks(
+    steps: list[tuple[str, float]],
+    transcription: float,
+    judging: float,
+    first_token: float,
+    reply_seconds: float,
+    done: float,
+    listens: bool,
+    work_ahead: bool,
+    barge_in: bool,
+) -> None:
+    world = World(
+        transcription=transcription,
+        judging=judging,
+        first_token=first_token,
+        reply_seconds=reply_seconds,
+        done=done,
+        listens=listens,
+        work_ahead=work_ahead,
+        barge_in=barge_in,
+        reply_timeout=8.0,
+    )
+    for count, (step, seconds) in enumerate(steps):
+        if step == "speak":
+            world.speak(seconds, f"these are the words number {count}")
+        elif step == "silence":
+            world.silence(seconds)
+        elif step == "nothing":
+            world.run(seconds)
+        elif step == "model":
+            world.take(world.session.language_model_restarted())
+        elif step == "voice":
+            world.take(world.session.voice_restarted(world.now))
+        elif step == "end_turn":
+            world.take(world.session.end_turn(world.now))
+        elif step == "interrupt":
+            world.take(world.session.interrupt(world.now))
+        else:
+            world.take(world.session.say(f"typed words number {count}", world.now))
+    world.silence(25.0)
+
+    committed = [commit.turn for commit in world.commits()]
+    endings = world.endings()
+    assert committed == sorted(set(committed))
+    assert sorted(endings) == committed
+    assert all(len(ends) == 1 for ends in endings.values())
+    assert [fields["turn"] for fields in world.finals()] == committed
+    commit_of = {commit.turn: commit for commit in world.commits()}
+    for fields in world.told:
+        for text in fields.get("llm_output", []):
+            turn = fields["turn"]
+            assert text in ("", "answer", f"answer {turn}.{commit_of[turn].revision}")
+    for message in world.to_voice:
+        if isinstance(message, Withdrawal) and message.turn in commit_of:
+            assert message.revision < commit_of[message.turn].revision
+    assert world.session.idle(world.now)
