@@ -64,7 +64,9 @@ def launch(playwright: Playwright) -> Iterator[Launch]:
 def open_page(launch: Launch) -> Open:
     """Open a page in a browser of its own; an error in the page's script fails the test."""
 
-    def start(address: str, sound: Path | None = None, *, allowed: bool = True, **context: object) -> Page:
+    def start(
+        address: str, sound: Path | None = None, *, allowed: bool = True, **context: object
+    ) -> Page:
         place: BrowserContext = launch(sound, allowed=allowed).new_context(**context)
         page = place.new_page()
         page.goto(address)
@@ -113,7 +115,8 @@ def address(web: WebServer) -> str:
 
 
 def speech_like(path: Path, pattern: list[tuple[float, bool]], rate: int = 48000) -> Path:
-    """A WAV of (seconds, loud?) stretches; the loud ones are a chord, as no filter takes for hiss."""
+    """A WAV of (seconds, loud?) stretches. The loud ones swell like syllables, lest the browser's
+    noise suppression takes them for noise."""
     stretches = []
     for seconds, loud in pattern:
         times = np.arange(int(seconds * rate)) / rate

@@ -118,7 +118,7 @@ class FakeServer:
             await server.wait_closed()
         self._servers = []
 
-    # -- the transcription port ---------------------------------------------------------------------
+    # -- the transcription port -------------------------------------------------------------------
 
     async def _transcription(self, socket: ServerConnection) -> None:
         hello = json.loads(await socket.recv())
@@ -187,7 +187,7 @@ class FakeServer:
         elif client.loud >= BARGE_IN:
             await self._end_turn(client)
 
-    # -- replies ------------------------------------------------------------------------------------
+    # -- replies ----------------------------------------------------------------------------------
 
     def _answer(self, client: Client) -> None:
         if client.hello["reply"]:

@@ -1,0 +1,159 @@
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+
+import { Conversation, heardText, saidText } from "../../web/conversation.js";
+import { SampleClock } from "../../web/sample-clock.js";
+import { asSrt, asText, asVtt } from "../../web/subtitles.js";
+
+const START = new Date(2026, 0, 2, 14, 3, 0).getTime();
+const timeOf = (seconds) => START + seconds * 1000;
+
+let conversation;
+let changes;
+
+beforeEach(() => {
+  changes = [];
+  conversation = new Conversation((entry) => changes.push(entry));
+  conversation.soundChanged(true);
+});
+
+const piece = (text, start, end, completed = true) => ({ text, completed, start: String(start), end: String(end) });
+const hear = (turn, segments, eos = true) =>
+  conversation.heard({ turn, segments, eos }, timeOf, START, true);
+const answer = (turn, text, eos = true) => conversation.answered({ turn, llm_output: [text], eos });
+const sound = (kind, turn, seconds, text) => conversation.sounded({ kind, turn, text, time: timeOf(seconds) });
+
+function spokenTurn(turn, from) {
+  hear(turn, [piece(" How old is it?", from, from + 1.5)]);
+  answer(turn, "It is old. Very old & <b>.");
+  sound("clause", turn, from + 2, "It is old.");
+  sound("clause", turn, from + 3, " Very old & <b>.");
+  sound("end", turn, from + 4.5);
+}
+
+test("a transcript settles", () => {
+  hear(1, [piece(" How", 0, 0.5, false)], false);
+  assert.equal(conversation.entries[0].live, true);
+  hear(1, [piece(" How old", 0, 1, true), piece(" is it?", 1, 1.5, true)]);
+  assert.equal(conversation.entries.length, 1);
+  assert.equal(saidText(conversation.entries[0]), "How old is it?");
+  assert.equal(conversation.entries[0].live, false);
+});
+
+test("a transcript that turns out to be nothing goes away", () => {
+  hear(1, [piece(" Hm", 0, 0.5, false)], false);
+  hear(1, [], false);
+  assert.deepEqual(conversation.entries, []);
+});
+
+test("words show when they are heard, not before", () => {
+  hear(1, [piece(" How?", 0, 1)]);
+  answer(1, "It is old. Very old.");
+  assert.equal(heardText(conversation.entries[0]), "");
+  sound("clause", 1, 2, "It is old.");
+  assert.equal(heardText(conversation.entries[0]), "It is old.");
+  sound("cut", 1, 2.5);
+  assert.equal(heardText(conversation.entries[0]), "It is old. —");
+});
+
+test("without sound the text shows as it grows", () => {
+  conversation.soundChanged(false);
+  hear(1, [piece(" How?", 0, 1)]);
+  answer(1, "It is", false);
+  assert.equal(heardText(conversation.entries[0]), "It is");
+});
+
+test("a reply whose sound never came shows its text once that is known", () => {
+  hear(1, [piece(" How?", 0, 1)]);
+  answer(1, "It is old.");
+  conversation.timed({ turn: 1, milliseconds: { first_sound: null }, used_ahead: false });
+  assert.equal(heardText(conversation.entries[0]), "It is old.");
+});
+
+test("a broken connection ends what was open, and its turns are not mixed up with later ones", () => {
+  hear(1, [piece(" How?", 0, 1)]);
+  hear(2, [piece(" And", 3, 4, false)], false);
+  conversation.connectionEnded();
+  assert.deepEqual(conversation.entries.map((entry) => entry.turn), [1]);
+  assert.match(conversation.entries[0].problem, /connection broke/);
+  hear(1, [piece(" Again?", 0, 1)]);
+  assert.deepEqual(conversation.entries.map(saidText), ["How?", "Again?"]);
+});
+
+test("the history for a new handshake holds what was said and what was heard", () => {
+  spokenTurn(1, 0);
+  hear(2, [piece(" And you?", 6, 7)]);
+  answer(2, "I am new. Quite new.");
+  sound("clause", 2, 8, "I am new.");
+  sound("cut", 2, 8.5);
+  hear(3, [piece(" unfinis", 10, 11, false)], false);
+  assert.deepEqual(conversation.history(), [
+    { role: "user", content: "How old is it?" },
+    { role: "assistant", content: "It is old. Very old & <b>." },
+    { role: "user", content: "And you?" },
+    { role: "assistant", content: "I am new. —" },
+  ]);
+});
+
+test("the history stays below what a handshake may hold", () => {
+  for (let turn = 1; turn <= 70; turn++) spokenTurn(turn, turn * 10);
+  const history = conversation.history();
+  assert.ok(history.length <= 100);
+  assert.equal(history.length, 40);
+});
+
+test("a conversation survives being stored", () => {
+  spokenTurn(1, 0);
+  const stored = JSON.parse(JSON.stringify(conversation.entries));
+  const again = new Conversation(() => {}, stored);
+  assert.deepEqual(again.history(), conversation.history());
+  again.heard({ turn: 1, segments: [piece(" New?", 0, 1)], eos: true }, timeOf, START, true);
+  assert.equal(again.entries.length, 2);
+});
+
+test("plain text says who said what and when", () => {
+  spokenTurn(1, 0);
+  assert.equal(
+    asText(conversation.entries),
+    "[14:03:00] You: How old is it?\n[14:03:02] WhisperFusion: It is old. Very old & <b>.\n",
+  );
+});
+
+test("SRT and WebVTT hold each clause at the time it was heard", () => {
+  spokenTurn(1, 3600);
+  assert.equal(
+    asSrt(conversation.entries),
+    "1\n00:00:00,000 --> 00:00:01,500\nYou: How old is it?\n\n" +
+      "2\n00:00:02,000 --> 00:00:03,000\nWhisperFusion: It is old.\n\n" +
+      "3\n00:00:03,000 --> 00:00:04,500\nWhisperFusion: Very old & <b>.\n",
+  );
+  assert.equal(
+    asVtt(conversation.entries),
+    "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\n<v You>How old is it?\n\n" +
+      "00:00:02.000 --> 00:00:03.000\n<v WhisperFusion>It is old.\n\n" +
+      "00:00:03.000 --> 00:00:04.500\n<v WhisperFusion>Very old &amp; &lt;b&gt;.\n",
+  );
+});
+
+test("typed turns have a place in the subtitles", () => {
+  conversation.soundChanged(false);
+  hear(1, [piece(" Typed?", 0, 0)]);
+  answer(1, "Read.");
+  assert.match(asSrt(conversation.entries), /00:00:00,000 --> 00:00:00,800\nYou: Typed\?\n\n2\n/);
+});
+
+test("an empty conversation is an empty file", () => {
+  assert.equal(asText([]), "");
+  assert.equal(asSrt([]), "");
+  assert.equal(asVtt([]), "WEBVTT\n");
+});
+
+test("the sample clock knows pauses between what was sent", () => {
+  const clock = new SampleClock(16000);
+  assert.equal(clock.timeOf(0), null);
+  for (let second = 1; second <= 3; second++) clock.sent(16000, START + second * 1000 + (second % 2) * 50);
+  clock.sent(16000, START + 60000);
+  assert.equal(clock.timeOf(0), START + 50);
+  assert.equal(clock.timeOf(2.5), START + 2550);
+  assert.equal(clock.timeOf(3.5), START + 59500);
+});

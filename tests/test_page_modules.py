@@ -1,0 +1,20 @@
+"""Runs the page's own tests: resampling, playback, connection, conversation and subtitles."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+TESTS = Path(__file__).parent / "page"
+
+
+def test_the_page_s_modules_do_what_they_should() -> None:
+    files = sorted(str(path) for path in TESTS.glob("*.test.mjs"))
+    done = subprocess.run(
+        ["node", "--test", *files], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"^# pass (\d+)$", done.stdout, re.MULTILINE)
+    assert passed is not None
+    assert int(passed[1]) >= 50, done.stdout
