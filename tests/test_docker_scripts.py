@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -406,3 +407,32 @@ def test_the_check_of_a_finished_image(host: Host) -> None:
     assert "(not imported: no GPU here)" in host.run("check-image.sh").stdout
     host.world["broken"] = ["-m"]
     assert "does not compile" in host.run("check-image.sh").stderr
+
+
+def test_packages_are_installed_in_the_order_that_works(host: Host) -> None:
+    host.add("uv")
+    result = host.run("setup-whisperfusion.sh", "python", VIRTUAL_ENV="/nowhere")
+    assert result.returncode == 0, result.stderr
+    pip, venv, torch, av, rest, tensorrt, faster_whisper = (call.command for call in host.calls)
+    assert pip[:5] == ["python3", "-m", "pip", "install", "--user"]
+    assert pip[-1].endswith("requirements-uv.txt")
+    assert venv == ["uv", "venv", "--allow-existing", "--python", "python3", "/nowhere"]
+    assert torch[-2:] == ["torch==2.2.2", "torchaudio==2.2.2"]
+    assert re.fullmatch(r"av==\d+\.\d+\.\d+", av[-1])
+    assert rest[-2] == "--requirements"
+    assert tensorrt[-4:] == [
+        *("tensorrt-cu12==10.0.1", "tensorrt-cu12-libs==10.0.1"),
+        *("tensorrt-cu12-bindings==10.0.1", "tensorrt_llm==0.10.0"),
+    ]
+    assert "--no-deps" in tensorrt
+    assert re.fullmatch(r"faster-whisper==1\.\d+\.\d+", faster_whisper[-1])
+    for command in (torch, av, rest, faster_whisper):
+        assert command[:3] == ["uv", "pip", "install"]
+        assert "--require-hashes" in command
+        assert command[command.index("--constraints") + 1].endswith("requirements-gpu.lock")
+
+
+def test_the_setup_says_which_steps_it_has(host: Host) -> None:
+    result = host.run("setup-whisperfusion.sh")
+    assert result.returncode == 64
+    assert "system | python | examples" in result.stderr

@@ -28,36 +28,44 @@ install_system_packages() {
     rm -rf /var/lib/apt/lists/*
 }
 
+# pinned NAME: the package as the lock pins it, name==version.
+pinned() {
+    grep --max-count 1 --only-matching "^$1==[^ ]*" "$lock"
+}
+
 # Each step takes its versions and hashes from the lock, so the order decides nothing about
 # versions any more. It puts first what is largest and fails most, and it is the order in which to
 # install by hand when the lock is being renewed.
 install_python_packages() {
+    local rest
+    rest="$(mktemp)"
     local install=(
-        uv pip install --system --require-hashes --constraints "$lock"
+        uv pip install --require-hashes --constraints "$lock"
         --build-constraints "$docker/requirements-build.txt"
         --only-binary :all: --no-binary encodec --no-binary mpi4py --no-binary openai-whisper
     )
-    # 1. uv, into /root/.local/bin.
+    # 1. uv, into /root/.local/bin; and an environment, so that Ubuntu's packages stay out of it.
     python3 -m pip install --user --no-cache-dir --require-hashes \
         --requirement "$docker/requirements-uv.txt"
+    uv venv --allow-existing --python python3 "${VIRTUAL_ENV:?name the environment to install into}"
     # 2. torch, before anything that would be content with a newer one.
-    "${install[@]}" torch==2.2.2 torchaudio==2.2.2
+    "${install[@]}" "$(pinned torch)" "$(pinned torchaudio)"
     # 3. PyAV as a wheel: building it needs FFmpeg's headers of one version and an old Cython.
-    "${install[@]}" av
+    "${install[@]}" "$(pinned av)"
     # 4. The rest, without faster-whisper. A package's hashes are the indented lines below it.
-    awk '/^[^ ]/ { keep = !/^faster-whisper==/ } keep' "$lock" >/tmp/rest.lock
-    "${install[@]}" --requirements /tmp/rest.lock
+    awk '/^[^ ]/ { keep = !/^faster-whisper==/ } keep' "$lock" >"$rest"
+    "${install[@]}" --requirements "$rest"
     # 5. TensorRT and TensorRT-LLM from NVIDIA. What they require is in the lock, where it is
     #    bounded: tensorrt would take any tensorrt-cu12, tensorrt_llm any cuda-python. PyPI has
     #    placeholders of the wheels, and tensorrt-cu12 alone as a source that calls pip by itself
     #    unless told not to.
-    NVIDIA_TENSORRT_DISABLE_INTERNAL_PIP=1 uv pip install --system --no-deps --no-build-isolation \
+    NVIDIA_TENSORRT_DISABLE_INTERNAL_PIP=1 uv pip install --no-deps --no-build-isolation \
         --index https://pypi.nvidia.com --index-strategy unsafe-best-match \
         --only-binary :all: --no-binary tensorrt-cu12 \
         "tensorrt-cu12==$tensorrt_version" "tensorrt-cu12-libs==$tensorrt_version" \
         "tensorrt-cu12-bindings==$tensorrt_version" "tensorrt_llm==$tensorrt_llm_version"
     # 6. faster-whisper last: all that it asks for is there, and it moves nothing.
-    "${install[@]}" faster-whisper
+    "${install[@]}" "$(pinned faster-whisper)"
 }
 
 # Only the converters of three models, from one commit whose id is the check of its content.
