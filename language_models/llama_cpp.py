@@ -228,8 +228,8 @@ def _start_server(path: Path, settings: Settings, key: str) -> Any:
     parameters.n_parallel = slots
     parameters.n_ctx = slots * _context_length(settings)
     parameters.n_batch = parameters.n_ubatch = BATCH_TOKENS
-    parameters.cpuparams.n_threads = settings.cpu_threads
-    parameters.cpuparams_batch.n_threads = settings.cpu_threads
+    parameters.cpuparams.n_threads = settings.language_model_threads
+    parameters.cpuparams_batch.n_threads = settings.language_model_threads
     parameters.enable_reasoning = 0  # a model that thinks first would keep the person waiting
     parameters.cache_ram_mib = 0  # the slots hold what can be of use again
     parameters.cache_idle_slots = False
