@@ -242,6 +242,8 @@ class Answers:
     def _take_sound(
         self, reply: _Reply, message: SpeechStarted | ClauseSpoken | SpeechEnded, now: float
     ) -> list[Event]:
+        if reply.silent:
+            return []
         if isinstance(message, SpeechStarted):
             reply.first_clause_at = message.first_clause_at
             reply.first_sound_at = message.first_sound_at
@@ -264,18 +266,20 @@ class Answers:
 
     def _interrupt(self, reply: _Reply, now: float) -> list[Event]:
         reply.interrupted_at = now
-        if reply.silent:
-            # All of it was sent; the client drops what it has not played yet.
-            return [ToVoice(_stop(reply))]
-        return [ToVoice(_stop(reply)), ToLanguageModel(_stop(reply))]
+        events: list[Event] = [ToVoice(_stop(reply)), ToLanguageModel(_stop(reply))]
+        if reply.silent and not reply.answered:
+            # The voice was lost before the text was complete: there are no last words to wait for.
+            events += self._conclude(reply, " ".join(reply.speech), now)
+        return events
 
     def _last_words(self, reply: _Reply, spoken: str | None, now: float) -> list[Event]:
         """An interrupted reply fell silent: `spoken` was heard, or None if nobody listens."""
-        if reply.silent:
-            return []
         reply.silent = True
         reply.sound_until = now
-        heard = reply.text if spoken is None else spoken
+        return self._conclude(reply, reply.text if spoken is None else spoken, now)
+
+    def _conclude(self, reply: _Reply, heard: str, now: float) -> list[Event]:
+        """An interrupted reply is over: what was heard of it is what it was."""
         events: list[Event] = [ToLanguageModel(Spoken("", reply.turn, heard))]
         self._remember(reply, heard)
         if not reply.answered:
