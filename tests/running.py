@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,7 +14,6 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,7 +38,9 @@ class RunningServer:
 
     def __post_init__(self) -> None:
         self.transcription_port, self.speech_port, self.web_port = self.ports
-        self._log: IO[str] = tempfile.NamedTemporaryFile("w+", suffix=".log", delete=False)
+        descriptor, name = tempfile.mkstemp(suffix=".log")
+        self._log_file = Path(name)
+        self._log = os.fdopen(descriptor, "wb")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -48,7 +50,7 @@ class RunningServer:
 
     @property
     def log(self) -> str:
-        return Path(self._log.name).read_text()
+        return self._log_file.read_text()
 
     def start(self, timeout: float = 150.0) -> RunningServer:
         """Start and wait until the whole pipeline is ready."""
@@ -118,19 +120,16 @@ class RunningServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        Path(self._log.name).unlink()
+        self._log.close()
+        self._log_file.unlink()
 
 
 def _listening_sockets(pid: int) -> set[str]:
     """Names of the Unix sockets that a process listens on."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = os.readlink(descriptor)
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
+        with contextlib.suppress(OSError):
+            inodes.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
     names = set()
     for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
         parts = line.split()
