@@ -28,7 +28,7 @@ PHI_3_END = 32007
 
 
 class ByteTokenizer:
-    """Each byte is a token; everything from 256 on is special."""
+    """Each byte is a token. What lies above is no special token to it, as an added one may be."""
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
@@ -38,7 +38,9 @@ class ByteTokenizer:
     ) -> str:
         assert skip_special_tokens
         assert not clean_up_tokenization_spaces
-        return bytes(i for i in ids if i < 256).decode(errors="replace")
+        return b"".join(bytes([i]) if i < 256 else f"<{i}>".encode() for i in ids).decode(
+            errors="replace"
+        )
 
 
 def tokens(text: str) -> list[list[int]]:
