@@ -33,6 +33,9 @@ TOGETHER = 4
 LONGEST_STOP = 1.0
 """Seconds that a cancelled generation may still take."""
 
+SETTLE = 6.0
+"""Seconds after which a model has said in the log if a cancellation was never answered."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Check the model that is named first; the rest are the settings."""
@@ -57,18 +60,23 @@ def _transcription(settings: Settings, choice: Choice) -> Iterator[str]:
     voice: Voice = _load(VOICES[choice.voice.library], settings)
     transcriber.warm_up()
     yield from check_transcription(transcriber, spoken(voice, SENTENCE))
+    transcriber.close()
+    voice.close()
 
 
 def _language_model(settings: Settings, choice: Choice) -> Iterator[str]:
     model: LanguageModel = _load(LANGUAGE_MODELS[choice.language_model.library], settings)
     model.warm_up()
     yield from check_language_model(model)
+    time.sleep(SETTLE)
+    model.close()
 
 
 def _voice(settings: Settings, choice: Choice) -> Iterator[str]:
     voice: Voice = _load(VOICES[choice.voice.library], settings)
     voice.warm_up()
     yield from check_voice(voice)
+    voice.close()
 
 
 def _load(module: str, settings: Settings) -> Any:

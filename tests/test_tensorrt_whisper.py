@@ -190,6 +190,15 @@ def test_windows_of_several_clients_share_one_encoder_call(
     assert len(player.contract.made("GenerationSession.decode")) == 1
 
 
+def test_a_short_row_is_as_sure_beside_a_long_one(transcriber: Any, says: Any) -> None:
+    says(LOW, " Short.", sure=0.9)
+    says(HIGH, " And this is a much longer second one, as it happens.")
+    short, long = TranscriptionRequest(tone(LOW)), TranscriptionRequest(tone(HIGH))
+    (alone,) = transcriber.transcribe([short])
+    beside, _ = transcriber.transcribe([short, long])
+    assert beside.confidence == pytest.approx(alone.confidence)
+
+
 def test_a_loud_window_does_not_change_a_quiet_one(
     transcriber: Any, says: Any, player: Any
 ) -> None:

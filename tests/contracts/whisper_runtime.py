@@ -166,6 +166,8 @@ class Player:
             scores[speech.language] = 5.0
             scores[tokenizer.no_speech] = 5.0 + math.log(speech.no_speech / (1 - speech.no_speech))
             return scores
+        if tokenizer.eot in written:
+            return scores  # no opinion: the row is over
         spoken = sum(token <= tokenizer.eot for token in written)
         loops = speech.loops or (speech.loops_after_context and prompt > 1)
         if spoken < len(speech.tokens) or loops:
@@ -173,9 +175,9 @@ class Player:
         else:
             wanted = tokenizer.eot
         scores[wanted] = 10.0
-        # One other token that may be said, and what may not: a blank at the start, a time, a note,
+        # Other tokens that may be said, and what may not: a blank at the start, a time, a note,
         # and what only pads the vocabulary.
-        scores[1000] = 10.0 + math.log((1 - speech.sure) / speech.sure)
+        scores[1000:1020] = 10.0 + math.log((1 - speech.sure) / speech.sure / 20)
         if spoken == 0:
             scores[tokenizer.encode(" ")[0]] = 14.0
         scores[tokenizer.timestamp_begin] = 15.0
