@@ -65,6 +65,11 @@ class App {
 
   // -- sound -----------------------------------------------------------------------------------
 
+  /** Whether there can be sound: where the page is no secure context there is none, only text. */
+  get hasSound() {
+    return "audioWorklet" in AudioContext.prototype;
+  }
+
   /** The audio graph. Called from a press of a button: browsers allow sound only then. */
   async openSound() {
     if (!this.context) {
@@ -105,8 +110,8 @@ class App {
     const text = field.value.trim();
     if (!text) return;
     field.value = "";
-    await this.openSound();
-    this.player.stop();
+    if (this.hasSound) await this.openSound();
+    this.player?.stop();
     if (this.connection.command("say", { text })) return;
     this.pending.push(text);
     this.connection.open();
@@ -124,7 +129,7 @@ class App {
   tellMicrophone(kind) {
     const secureAddress =
       kind === "insecure" ? location.href.replace(/^http:/, "https:").replace(/#.*/, "") : null;
-    this.view.notice(MICROPHONE[kind], { tone: "bad", secureAddress });
+    this.view.notice(MICROPHONE[kind], { about: "microphone", tone: "bad", secureAddress });
   }
 
   tellSlow() {
@@ -136,17 +141,19 @@ class App {
   onState(state) {
     this.showState();
     const notice = stateNotice(state);
-    if (notice) this.view.notice(notice, { tone: "bad" });
+    if (notice) this.view.notice(notice, { about: "connection", tone: "bad" });
     if (state.name === "ready") this.ready(state.server);
     else this.view.announce(stateWords(state, this.talk.microphone, Date.now()).text);
   }
 
   ready(server) {
-    this.view.notice(null);
+    this.view.settled("connection");
     this.talk.connected();
     this.dialogs.offerVoices(server.voices ?? []);
-    this.conversation.soundChanged(Boolean(server.audio_key)); // it is on its way
-    if (!server.audio_key) this.sayPending();
+    const sound = this.hasSound && Boolean(server.audio_key);
+    this.conversation.soundChanged(sound); // it is on its way
+    if (sound) this.connection.openSound();
+    else this.sayPending();
   }
 
   /** What was typed early waits until its answer can be heard. */
@@ -193,6 +200,7 @@ class App {
   }
 
   onDropped() {
+    this.player?.reset();
     this.conversation.connectionEnded();
   }
 

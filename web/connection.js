@@ -170,7 +170,7 @@ export class Connection {
     socket.onmessage = ({ data }) => {
       if (!current()) return;
       const message = JSON.parse(data);
-      if (message.message === "SERVER_READY") this.ready(message, attempt);
+      if (message.message === "SERVER_READY") this.ready(message);
       else if (message.status === "WAIT" || message.message === "DISCONNECT") ending = message;
       else {
         if (message.status === "ERROR") ending = message;
@@ -182,11 +182,15 @@ export class Connection {
     };
   }
 
-  ready(message, attempt) {
+  ready(message) {
     clearTimeout(this.timer);
     this.failures = 0;
     this.become({ name: "ready", server: message });
-    if (message.audio_key) this.listen(message.audio_key, attempt, 0);
+  }
+
+  /** Let the replies' sound come as well; for this session, once it is ready. */
+  openSound() {
+    this.listen(this.state.server.audio_key, this.attempt, 0);
   }
 
   ended(code, reason, ending) {

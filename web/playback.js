@@ -74,6 +74,12 @@ export class Player {
     this.flush();
   }
 
+  /** The session is over: the next one counts its turns from 1 again. */
+  reset() {
+    this.flush();
+    this.turn = this.refused = null;
+  }
+
   mark(type, payload) {
     if (payload.turn === this.refused) return;
     this.marks.set(++this.nextMark, payload);

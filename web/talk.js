@@ -65,6 +65,10 @@ export class Talk {
 
   async open(state) {
     if (this.microphone === "asking") return;
+    if (!this.app.hasSound) {
+      this.app.tellMicrophone("insecure");
+      return;
+    }
     this.become("asking");
     this.app.connection.open();
     const context = await this.app.openSound();

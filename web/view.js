@@ -15,6 +15,7 @@ const at = (id) => document.getElementById(id);
 export class View {
   constructor() {
     this.items = new Map();
+    this.about = null;
     this.main = at("main");
   }
 
@@ -24,12 +25,19 @@ export class View {
     at("retry").hidden = !canRetry;
   }
 
-  notice(text, { tone = "calm", secureAddress = null } = {}) {
+  /** `about`: what it is about; a notice about something else is left alone by `settled`. */
+  notice(text, { about = null, tone = "calm", secureAddress = null } = {}) {
+    this.about = about;
     at("notice").hidden = !text;
     at("notice").dataset.tone = tone;
     at("notice-text").textContent = text ?? "";
     at("secure-link").hidden = !secureAddress;
     if (secureAddress) at("secure-link").href = secureAddress;
+  }
+
+  /** The trouble is over. */
+  settled(about) {
+    if (this.about === about) this.notice(null);
   }
 
   /** `microphone`: off, asking, on or held (the button is down in hold-to-talk). */

@@ -41,7 +41,8 @@ export function stateNotice(state) {
 export const MICROPHONE = {
   insecure:
     "This page may not use the microphone, because its address is neither https nor localhost. " +
-    "Start the server with --tls and open the page with https. You can type meanwhile.",
+    "Start the server with --tls and open the page with https. You can type meanwhile, and read the " +
+    "answers.",
   refused:
     "The browser does not let this page use the microphone. Allow it in the settings beside the " +
     "page's address and press the button again. You can type meanwhile.",

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
 
 from fusion.board import Board, Phase, Service
 from fusion.settings import Settings
-from fusion.web import WebServer
+from fusion.web import PAGE, WebServer
 from tests.browser.fake_server import FakeServer
+from tests.nginx import Nginx
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET = [
@@ -29,6 +31,8 @@ QUIET = [
     "--disable-sync",
     "--autoplay-policy=user-gesture-required",
 ]
+
+DESKTOP = {"width": 1100, "height": 720}
 
 Launch = Callable[..., Browser]
 Open = Callable[..., Page]
@@ -45,15 +49,17 @@ def launch(playwright: Playwright) -> Iterator[Launch]:
     """Start Chromium. `sound` is what its microphone hears once; None: there is no microphone."""
     with ExitStack() as stack:
 
-        def start(sound: Path | None = None, *, allowed: bool = True) -> Browser:
-            flags = list(QUIET)
+        def start(
+            sound: Path | None = None, *, allowed: bool = True, flags: Sequence[str] = ()
+        ) -> Browser:
+            given = [*QUIET, *flags]
             if sound is not None:
-                flags += [
+                given += [
                     "--use-fake-device-for-media-stream",
                     f"--use-file-for-fake-audio-capture={sound}%noloop",
+                    "--use-fake-ui-for-media-stream" + ("" if allowed else "=deny"),
                 ]
-                flags += ["--use-fake-ui-for-media-stream" + ("" if allowed else "=deny")]
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=given)
             stack.callback(browser.close)
             return browser
 
@@ -61,18 +67,32 @@ def launch(playwright: Playwright) -> Iterator[Launch]:
 
 
 @pytest.fixture
-def open_page(launch: Launch) -> Open:
+def open_page(launch: Launch) -> Iterator[Open]:
     """Open a page in a browser of its own; an error in the page's script fails the test."""
+    faults: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        if "Content Security Policy" in message.text:
+            faults.append(message.text)
 
     def start(
-        address: str, sound: Path | None = None, *, allowed: bool = True, **context: object
+        address: str,
+        sound: Path | None = None,
+        *,
+        allowed: bool = True,
+        flags: Sequence[str] = (),
+        **context: Any,
     ) -> Page:
-        place: BrowserContext = launch(sound, allowed=allowed).new_context(**context)
-        page = place.new_page()
+        browser = launch(sound, allowed=allowed, flags=flags)
+        page = browser.new_context(viewport=DESKTOP, **context).new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", note)
+        page.set_default_timeout(15000)
         page.goto(address)
         return page
 
-    return start
+    yield start
+    assert faults == []
 
 
 @pytest.fixture
@@ -104,6 +124,19 @@ def web(fake: FakeServer, board: Board, tmp_path: Path) -> Iterator[WebServer]:
         cache=str(tmp_path),
     )
     server = WebServer(settings, board)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def nginx(fake: FakeServer, tmp_path: Path) -> Iterator[Nginx]:
+    server = Nginx(
+        tmp_path / "nginx",
+        PAGE,
+        transcription_port=fake.transcription_port,
+        speech_port=fake.speech_port,
+    )
     server.start()
     yield server
     server.stop()

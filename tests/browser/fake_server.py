@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import http
 import json
+import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ import numpy as np
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+
+from fusion.settings import Settings
+from fusion.tls import ssl_context
 
 WORDS = ["How old is", "How old is the Brooklyn", "How old is the Brooklyn Bridge?"]
 CLAUSES = ["It was opened in 1883,", "so it is <b>old</b>.", "Ask me more."]
@@ -73,6 +77,7 @@ class FakeServer:
         self.speech_port = 0
         self._loop = asyncio.new_event_loop()
         self._servers: list[Server] = []
+        self._context: ssl.SSLContext | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.start()
@@ -94,8 +99,23 @@ class FakeServer:
         """Say something to the client that came last."""
         self._do(lambda: self.clients[-1].tell(**fields))
 
+    def interrupt(self) -> None:
+        """As speech over the reply of the client that came last does."""
+        self._do(lambda: self._interrupt(self.clients[-1]))
+
     def hang_up(self) -> None:
         self._do(lambda: self.clients[-1].socket.close())
+
+    def hang_up_sound(self) -> None:
+        sound = self.clients[-1].sound
+        assert sound is not None
+        self._do(sound.close)
+
+    def secure(self, settings: Settings) -> None:
+        """Speak TLS from now on."""
+        self.stop()
+        self._context = ssl_context(settings)
+        self.start()
 
     def _do(self, action: Callable[[], Awaitable[None]]) -> None:
         async def doing() -> None:
@@ -106,7 +126,9 @@ class FakeServer:
     async def _start(self) -> None:
         ports = (self.transcription_port, self.speech_port)
         for handler, port in zip((self._transcription, self._speech), ports, strict=True):
-            server = await serve(handler, "127.0.0.1", port, process_request=_health)
+            server = await serve(
+                handler, "127.0.0.1", port, process_request=_health, ssl=self._context
+            )
             self._servers.append(server)
         found = [next(iter(server.sockets)).getsockname()[1] for server in self._servers]
         self.transcription_port, self.speech_port = found

@@ -80,6 +80,7 @@ async function ready() {
   const socket = last();
   socket.onopen();
   socket.gets({ message: "SERVER_READY", audio_key: "k 1" });
+  connection.openSound();
   last().onopen();
   return { socket, audio: last() };
 }

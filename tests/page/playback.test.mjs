@@ -130,6 +130,20 @@ test("when the person stops a reply, the rest of it stays silent and the next on
   assert.deepEqual(kinds(), [["clause", 1, "One."], ["cut", 1], ["clause", 2, "Three."]]);
 });
 
+test("the first turn of a new session is heard, although one of the same number was stopped", () => {
+  player.begin(1);
+  player.sound(new Float32Array(4000).fill(0.5).buffer);
+  play(2560);
+  player.stop();
+  player.reset();
+  player.begin(1);
+  player.clause(1, "New.");
+  player.sound(new Float32Array(4000).fill(0.5).buffer);
+  play(2560);
+  assert.equal(out.at(-1), 0.5);
+  assert.deepEqual(kinds(), [["clause", 1, "New."]]);
+});
+
 test("a gap in what comes in is counted", () => {
   player.begin(1);
   player.sound(ramp(CUSHION).buffer);

@@ -1,0 +1,264 @@
+"""Settings, keeping the conversation, and use without a mouse or without eyes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from fusion.board import Board, Phase, Service
+from tests.browser.conftest import Open, speech_like
+from tests.browser.fake_server import CLAUSES, FakeServer
+from tests.browser.look import (
+    answer,
+    choose,
+    notice,
+    said,
+    state,
+    type_turn,
+    wait_for_silence,
+    wait_for_sound,
+    wait_until_played,
+)
+
+pytestmark = pytest.mark.browser
+
+REPLY = " ".join(CLAUSES)
+AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+PHONE = {"width": 390, "height": 844}
+
+
+def test_settings_reach_the_server_and_are_kept(
+    address: str, fake: FakeServer, open_page: Open
+) -> None:
+    page = open_page(address)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Language").select_option("German")
+    page.get_by_label("Voice").fill("de_DE-thorsten")
+    page.get_by_label("What it is told").fill("Be brief.")
+    page.get_by_label("Volume").fill("0.5")
+    page.get_by_role("button", name="Done").click()
+    page.reload()
+    type_turn(page, "Hello.")
+    expect(said(page)).to_be_visible()
+    hello = fake.hellos[-1]
+    assert (hello["language"], hello["multilingual"]) == ("de", True)
+    assert (hello["voice"], hello["system_prompt"]) == ("de_DE-thorsten", "Be brief.")
+    wait_for_sound(page)
+    page.get_by_role("button", name="Settings").click()
+    expect(page.get_by_label("Volume")).to_have_value("0.5")
+    expect(page.get_by_label("Language")).to_have_value("de")
+
+
+def test_a_change_takes_effect_at_once_and_keeps_the_conversation(
+    address: str, fake: FakeServer, open_page: Open
+) -> None:
+    page = open_page(address)
+    type_turn(page, "First.")
+    expect(answer(page)).to_contain_text(REPLY, timeout=10000)
+    wait_until_played(page)
+    choose(page, "Transcribe only")
+    expect(state(page)).to_have_text("Connected")
+    type_turn(page, "Second.")
+    expect(said(page, 1)).to_contain_text("Second.")
+    page.wait_for_timeout(300)
+    expect(answer(page, 1)).to_have_count(0)
+    expect(page.locator(".thinking")).to_have_count(0)
+    assert fake.hellos[-1]["reply"] is False
+    assert len(fake.hellos[-1]["history"]) == 2
+
+
+def test_the_volume_is_heard_in_the_graph(address: str, open_page: Open) -> None:
+    page = open_page(address)
+    type_turn(page, "First.")
+    wait_for_sound(page)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Volume").fill("0")
+    page.wait_for_timeout(300)
+    module = "(await import('./app.js')).app"
+    assert page.evaluate(f"async () => {module}.player.gain.gain.value") < 0.01
+
+
+def test_the_conversation_can_be_copied_and_saved(
+    address: str, tmp_path: Path, open_page: Open
+) -> None:
+    page = open_page(address, permissions=["clipboard-read", "clipboard-write"])
+    keep = page.get_by_role("button", name="Keep the conversation")
+    keep.click()
+    expect(page.locator("#kept")).to_have_text("Nothing has been said yet.")
+    page.get_by_role("button", name="Close").click()
+    type_turn(page, "First.")
+    expect(answer(page)).to_contain_text(REPLY, timeout=10000)
+    wait_until_played(page)
+    type_turn(page, "Second.")
+    wait_for_sound(page)
+    page.keyboard.press("Escape")
+    expect(answer(page, 1)).to_contain_text("—")
+
+    keep.click()
+    page.get_by_role("button", name="Copy as text").click()
+    expect(page.locator("#kept")).to_have_text("Copied.")
+    copied = page.evaluate("() => navigator.clipboard.readText()")
+    time = r"\[\d\d:\d\d:\d\d\]"
+    expected = (
+        rf"{time} You: First.\n{time} WhisperFusion: {re.escape(REPLY)}\n"
+        rf"{time} You: Second.\n{time} WhisperFusion: {re.escape(CLAUSES[0])} —\n"
+    )
+    assert re.fullmatch(expected, copied)
+    assert saved(page, "Save as text", tmp_path) == copied
+
+    srt = saved(page, "Save as SRT", tmp_path)
+    assert srt.startswith("1\n00:00:00,000 --> 00:00:00,800\nYou: First.\n\n2\n")
+    starts = [seconds(stamp) for stamp in re.findall(r"^(\S+) --> .*\nWhisperFusion", srt, re.M)]
+    assert len(starts) == len(CLAUSES) + 1
+    # Each clause of the scripted server lasts a second: its time is when it was heard.
+    assert starts[1] - starts[0] == pytest.approx(1, abs=0.25)
+    assert starts[2] - starts[1] == pytest.approx(1, abs=0.25)
+    vtt = saved(page, "Save as WebVTT", tmp_path)
+    assert vtt.startswith("WEBVTT\n\n00:00:00.000 --> ")
+    assert "<v WhisperFusion>so it is &lt;b&gt;old&lt;/b&gt;." in vtt
+
+    page.get_by_role("button", name="Start a new conversation").click()
+    expect(page.locator("#conversation .turn")).to_have_count(0)
+    expect(page.locator("#welcome")).to_be_visible()
+
+
+def saved(page: Page, button: str, folder: Path) -> str:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button).click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path.read_text(encoding="utf-8")
+
+
+def seconds(stamp: str) -> float:
+    hours, minutes, rest = stamp.replace(",", ".").split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(rest)
+
+
+def test_everything_can_be_done_by_keyboard(
+    address: str, fake: FakeServer, tmp_path: Path, open_page: Open
+) -> None:
+    sound = speech_like(tmp_path / "speech.wav", [(0.8, False), (1.6, True), (60, False)])
+    page = open_page(address, sound)
+    expect(state(page)).to_have_text("Ready when you are")
+    order = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        order.append(
+            page.evaluate("() => document.activeElement.id || document.activeElement.ariaLabel")
+        )
+    assert order == ["open-keep", "open-settings", "main", "talk", "typed", "Send"]
+
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(answer(page)).to_contain_text(CLAUSES[0], timeout=10000)
+    wait_for_sound(page)
+    page.keyboard.press("Escape")
+    wait_for_silence(page)
+    page.keyboard.press(" ")
+    expect(page.get_by_role("button", name="Talk")).to_have_attribute("aria-pressed", "false")
+
+    page.keyboard.press("Tab")
+    page.keyboard.type("By keyboard.")
+    page.keyboard.press("Enter")
+    expect(said(page, 1)).to_contain_text("By keyboard.")
+    page.keyboard.press("Escape")
+
+    page.locator("#open-settings").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog", name="Settings")).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog", name="Settings")).to_be_hidden()
+    assert page.evaluate("() => document.activeElement.id") == "open-settings"
+    wait_for_reply = fake.hellos
+    page.wait_for_function(
+        "() => document.getElementById('state-text').textContent === 'Connected'"
+    )
+    assert wait_for_reply[-1]["reply"] is False, "the arrow key chose to transcribe only"
+
+
+def test_a_screen_reader_hears_what_settles_and_not_what_is_spoken_aloud(
+    address: str, tmp_path: Path, open_page: Open
+) -> None:
+    sound = speech_like(tmp_path / "speech.wav", [(0.8, False), (1.6, True), (30, False)])
+    page = open_page(address, sound)
+    page.evaluate(
+        """() => { window.told = [];
+        new MutationObserver(() => told.push(announcer.textContent))
+          .observe(announcer, { childList: true, characterData: true, subtree: true }); }"""
+    )
+    page.get_by_role("button", name="Talk").click()
+    expect(answer(page)).to_contain_text(REPLY, timeout=15000)
+    told = page.evaluate("() => told")
+    assert "You: How old is the Brooklyn Bridge?" in told
+    assert not any("1883" in text for text in told)
+    assert len([text for text in told if text.startswith("You:")]) == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_axe_finds_no_fault(
+    address: str, fake: FakeServer, board: Board, scheme: str, size: str, open_page: Open
+) -> None:
+    page = open_page(address, color_scheme=scheme, bypass_csp=True)
+    if size == "phone":
+        page.set_viewport_size(PHONE)
+    page.add_script_tag(path=AXE)
+    faults = {"welcome": violations(page)}
+
+    type_turn(page, "First.")
+    wait_for_sound(page)
+    faults["speaking"] = violations(page)
+    fake.tell(status="ERROR", turn=1, message="The language model is being restarted.")
+    fake.tell(status="ERROR", message="Something went wrong.")
+    expect(notice(page)).to_be_visible()
+    wait_until_played(page)
+    faults["answered, with errors"] = violations(page)
+
+    page.get_by_role("button", name="Settings").click()
+    faults["settings"] = violations(page)
+    page.get_by_role("button", name="Done").click()
+    page.get_by_role("button", name="Keep the conversation").click()
+    faults["keep"] = violations(page)
+    page.get_by_role("button", name="Close").click()
+
+    board.report(Service.VOICE, Phase.LOADING)
+    fake.stop()
+    expect(state(page)).to_contain_text("loading the voice")
+    faults["loading"] = violations(page)
+    assert faults == {part: [] for part in faults}
+
+
+def violations(page: Page) -> list[str]:
+    page.wait_for_timeout(400)  # words fade in; a half-faded word has too little contrast
+    found = page.evaluate(
+        """async () => (await axe.run(document, {
+          runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
+        })).violations"""
+    )
+    return [
+        f"{rule['id']}: {node['html']} {node['failureSummary']}"
+        for rule in found
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1400])
+def test_nothing_sticks_out_of_the_screen(address: str, width: int, open_page: Open) -> None:
+    page = open_page(address)
+    page.set_viewport_size({"width": width, "height": 640})
+    type_turn(page, "A word as long as " + "x" * 300)
+    expect(answer(page)).to_be_visible(timeout=10000)
+    widest = page.evaluate("() => document.documentElement.scrollWidth")
+    assert widest <= width
+    for control in ("#talk", "#typed", "#open-settings", "#stop"):
+        box = page.locator(control).bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= 640
