@@ -109,7 +109,10 @@ def test_a_cancel_stops_the_model_in_the_middle_of_its_work(voice: PiperVoice) -
     assert say(voice, SENTENCE).size  # the voice is fine after it
 
 
-def test_a_cancel_before_the_start_does_nothing(voice: PiperVoice) -> None:
+def test_a_cancel_before_the_start_does_nothing(
+    voice: PiperVoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(PiperVoice, "_run")
     assert list(voice.synthesize(SENTENCE, cancelled=lambda: True)) == []
 
 

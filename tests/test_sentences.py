@@ -46,7 +46,10 @@ PIECES = [
         "w" * 300,
     ),
 ]
+# No punctuation to cut at, and words that begin like those before which a cut is good.
+RUN_ON = ["an", "and", "in", "inside", "with", "to", "toward", "old", "Brooklyn", "extraordinarily"]
 replies = st.one_of(
+    st.lists(st.sampled_from(RUN_ON), min_size=8, max_size=120).map(" ".join),
     st.lists(st.sampled_from(PIECES), max_size=60).map(" ".join),
     st.lists(st.sampled_from(PIECES), max_size=60).map("".join),
     st.text(max_size=600),
@@ -164,10 +167,10 @@ def test_a_clause_is_known_as_soon_as_the_next_word_begins() -> None:
 
 
 def test_a_long_sentence_is_cut_at_its_last_good_place() -> None:
-    text = "Word " + "word " * 36 + "end, " + "word " * 40
-    first, *_ = split("One. Two three four five. " + text)[2:]
-    assert first.endswith("end, ")
-    assert len(first) <= LONGEST_CLAUSE
+    words = "unpronounceably " * 11
+    start = "One. Two three four five. " + words.capitalize()
+    assert split(start + "indeed, " + words)[2].endswith("indeed, ")
+    assert split(start + words)[2].endswith("unpronounceably ")
 
 
 @pytest.mark.parametrize(

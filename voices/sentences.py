@@ -123,16 +123,14 @@ def _find_cut(text: str, index: int, finished: bool) -> int | None:
         before, ahead = text[:at], text[at:]
         if ahead[:3] == _FENCE and before.strip():
             return at
-        if not finished and ahead in ("`", "``"):
-            return None
         quality = _cut_quality(text, at)
         words = _count_words(before)
-        if words >= _words_needed(quality, index):
+        is_known = finished or len(ahead) >= _LOOKAHEAD or len(ahead.split(None, 1)) > 1
+        if quality in (_Cut.WORD, _Cut.JOINT) and not is_known:
+            if words >= _words_needed(_Cut.JOINT, index):
+                return None
+        elif words >= _words_needed(quality, index):
             return at
-        next_word_is_known = finished or len(ahead) >= _LOOKAHEAD or len(ahead.split(None, 1)) > 1
-        may_be_joint = quality == _Cut.WORD and words >= _words_needed(_Cut.JOINT, index)
-        if may_be_joint and not next_word_is_known:
-            return None
     if len(text) > LONGEST_CLAUSE + (0 if finished else _LOOKAHEAD):
         return _forced_cut(text)
     return None
@@ -175,8 +173,6 @@ def _cut_quality(text: str, at: int) -> _Cut:
     first = text[at]
     words = before.split()
     if not words or first in _NEVER_FIRST or before.count("[") > before.count("]"):
-        return _Cut.NEVER
-    if any(marker.end() == len(before) for marker in _MARKER.finditer(before)):
         return _Cut.NEVER
     if "\n" in text[len(before) : at]:
         return _Cut.SENTENCE
