@@ -16,6 +16,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
@@ -385,6 +386,38 @@ def test_closing_ends_what_runs_and_shuts_down_once(model: Any, player: Player) 
     with pytest.raises(ModelError, match="closed"):
         list(reply)
     assert len(player.contract.made("Executor.shutdown")) == 1
+
+
+# -- with the real tokenizer library --------------------------------------------------------------
+
+
+@pytest.mark.torch
+def test_a_tokenizer_folder_is_read_by_transformers(
+    player: Player, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = Tokenizer(models.BPE(byte_vocabulary(), []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    folder = Path(settings.phi_tokenizer_path)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"})
+    )
+    monkeypatch.delitem(sys.modules, "language_models.tensorrt_llm", raising=False)
+    module = importlib.import_module("language_models.tensorrt_llm")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    model = module.load(settings)
+    reply = "Well , it 's fine 👋🏽"
+    player.scripts.append(Script([[token] for token in tokenizer.encode(reply).ids]))
+    assert "".join(answer(model)) == reply
+    model.close()
+    (call,) = player.contract.made("Executor.enqueue_request")
+    prompt = "<|user|>\nHello<|end|>\n<|assistant|>"
+    assert call.arguments["request"].input_token_ids == tokenizer.encode(prompt).ids
+
+
+def byte_vocabulary() -> dict[str, int]:
+    return {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
 
 
 # -- the stand-in itself --------------------------------------------------------------------------
