@@ -45,11 +45,13 @@ class EndpointPolicy:
         """Seconds of silence that end the turn, never more than `longest`.
 
         `probability` is the turn detector's (0..1) that the person is done, `text` the transcript;
-        None where it is not known (yet). Until the voice has been judged the wait is the unsure
-        one, so a verdict that comes late can only shorten it or hold the turn open in time.
+        None where it is not known yet. Until the voice has been judged the turn stays open as
+        if it were unfinished, so that a verdict that comes late on a busy machine cuts nobody off.
         """
-        if not self.smart_turn or probability is None:
+        if not self.smart_turn:
             wait = self.unsure
+        elif probability is None:
+            wait = self.unfinished
         else:
             wait = self._wait(probability, text)
         return min(wait, self.longest)

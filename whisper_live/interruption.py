@@ -22,6 +22,10 @@ was just said shares its nouns, but rarely three quarters of its characters in t
 SHORT_ECHO_ERRORS = 0.12
 """The same for one or two words, which are easily found somewhere in a long speech."""
 
+GROWING_ECHO_ERRORS = 0.42
+SHORT_GROWING_ECHO_ERRORS = 0.34
+"""The same for words that are still being said, whose last ones are often guessed wrong."""
+
 SKIP_COST = 3.0
 """Wrong characters that one gap counts as, where words of the speech were not heard."""
 
@@ -62,17 +66,28 @@ _HALLUCINATED = (
 _BACKCHANNEL = re.compile(rf"(?:{_LISTENING})(?: (?:{_LISTENING}))*|{_HALLUCINATED}")
 
 
-def interrupts(heard: str, speaking: str, speech: float, minimum: float) -> bool:
+def interrupts(
+    heard: str, speaking: str, speech: float, minimum: float, *, complete: bool = False
+) -> bool:
     """Whether what a microphone heard, while the machine was active, is meant for the machine.
 
     `speaking` is what the machine said meanwhile, `speech` how many seconds of speech were heard
-    and `minimum` how many an interruption needs. A single word that commands nothing needs
+    and `minimum` how many an interruption needs; a `complete` utterance needs none, as "Stop." is
+    short. A single word that commands nothing needs
     `_ONE_WORD` seconds: recognisers make one word of almost any short sound.
     """
-    if speech < minimum or is_backchannel(heard) or is_echo(heard, speaking):
+    if is_backchannel(heard) or is_echo(heard, speaking, growing=not complete):
         return False
+    if complete:
+        return True
+    said_enough = len(_plain_words(heard)) > 1 or speech >= _ONE_WORD
+    return speech >= minimum and (said_enough or is_command(heard))
+
+
+def is_command(heard: str) -> bool:
+    """Whether a transcript tells the machine to stop, in whatever words."""
     words = _plain_words(heard)
-    return len(words) > 1 or speech >= _ONE_WORD or not _COMMANDS.isdisjoint(words)
+    return " ".join(words) in _COMMAND_PHRASES or not _COMMANDS.isdisjoint(words)
 
 
 def is_backchannel(heard: str) -> bool:
@@ -84,12 +99,13 @@ def is_backchannel(heard: str) -> bool:
     return not words or _BACKCHANNEL.fullmatch(" ".join(words)) is not None
 
 
-def is_echo(heard: str, speaking: str) -> bool:
+def is_echo(heard: str, speaking: str, *, growing: bool = False) -> bool:
     """Whether a transcript only repeats, in order, words of `speaking`: what is being said aloud.
 
     Allows for what a recogniser gets wrong and for words it missed. Words that tell the machine to
     stop are never taken for an echo where they are all that was heard; neither they nor a leading
     question word are where the machine did not say them. A transcript without words is no echo.
+    `growing` says that more words may follow.
     """
     heard_words, spoken_words = _words(heard), _words(speaking)
     if not heard_words or not spoken_words:
@@ -102,7 +118,11 @@ def is_echo(heard: str, speaking: str) -> bool:
     text = " ".join(heard_words)
     short = len(heard_words) <= 2
     errors = _distance_within(text, " ".join(spoken_words), SKIP_COST if not short else np.inf)
-    return errors <= (SHORT_ECHO_ERRORS if short else ECHO_ERRORS) * len(text)
+    if growing:
+        allowed = SHORT_GROWING_ECHO_ERRORS if short else GROWING_ECHO_ERRORS
+    else:
+        allowed = SHORT_ECHO_ERRORS if short else ECHO_ERRORS
+    return errors <= allowed * len(text)
 
 
 def _words(text: str) -> list[str]:

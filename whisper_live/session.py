@@ -40,7 +40,7 @@ from whisper_live.events import (
     ToVoice,
     Transcribe,
 )
-from whisper_live.interruption import interrupts
+from whisper_live.interruption import interrupts, is_command, is_echo
 from whisper_live.listener import (
     Began,
     Completed,
@@ -54,6 +54,9 @@ from whisper_live.listener import (
     Withdrawn,
 )
 from whisper_live.utterance import Piece
+
+# Live transcripts in a row that must disagree with the machine's words where its echo is heard.
+_HEARINGS = 3
 
 # With the last word said, a client that sent END_OF_AUDIO may still be playing this much.
 _FAREWELL = 0.5
@@ -99,6 +102,9 @@ class Session:
         # While the machine thinks or speaks, speech has yet to prove that it is meant for it.
         self._contested: set[int] = set()
         self._echoes = ""
+        # Once it has heard itself, it takes more than one hearing to believe that it did not.
+        self._echoing = False
+        self._agreed = 0
         self._proposed: Revision | None = None
         self._shown = False
         self._held: list[Event] = []
@@ -223,6 +229,7 @@ class Session:
 
     def _began(self, event: Began, now: float) -> list[Event]:
         self._shown = False
+        self._agreed = 0
         self._contest(now)
         return [] if event.turn in self._contested else self._event("speech_started", event.turn)
 
@@ -241,13 +248,17 @@ class Session:
         self._listener.attentive = self._listener.turn in self._contested
 
     def _settle(self, turn: int, text: str, now: float, *, complete: bool = False) -> list[Event]:
-        """Decide from its words whether contested speech is meant for the machine.
-
-        A complete utterance needs no minimum of speech: "Stop." is short.
-        """
+        """Decide from its words whether contested speech is meant for the machine."""
         self._echoes = self._answers.echoes(now) or self._echoes
-        speech = float("inf") if complete else self._listener.speech
-        if not interrupts(text, self._echoes, speech, self._policy.barge_in_speech):
+        if is_echo(text, self._echoes, growing=not complete):
+            self._echoing = True
+        minimum = self._policy.barge_in_speech
+        if not interrupts(text, self._echoes, self._listener.speech, minimum, complete=complete):
+            self._agreed = 0
+            return []
+        self._agreed += 1
+        certain = complete or not self._echoing or is_command(text)
+        if not certain and self._agreed < _HEARINGS:
             return []
         self._resolve(turn)
         return self._answers.interrupt(now) if self._policy.barge_in else []

@@ -248,7 +248,7 @@ class FasterWhisper:
             # The score leaves the end-of-text token out of its mean; Whisper counts it.
             confidence=result.scores[0] * len(tokens) / (len(tokens) + 1),
             no_speech=result.no_speech_prob,
-            ran_on=len(tokens) >= limit or guards.is_repetitive(text),
+            ran_on=len(tokens) >= limit or guards.is_repetitive(text) or is_said_again(text),
         )
 
     def _languages_of(
@@ -306,6 +306,19 @@ class FasterWhisper:
         padded[: len(kept)] = kept
         mel: NDArray[np.float32] = self._mel(padded, padding=0)
         return mel
+
+
+def is_said_again(text: str) -> bool:
+    """Whether the text is one phrase of two words or more, over and over, cut off or not.
+
+    On short texts the compression ratio does not show it: "What time is it? What time is it?"
+    """
+    words = [word.strip(".,!?").lower() for word in text.split()]
+    return any(
+        all(word == words[i % period] for i, word in enumerate(words))
+        for period in range(2, len(words) // 2 + 1)
+        if len(set(words[:period])) > 1
+    )
 
 
 def _frames_to_encode(samples: int) -> int:
