@@ -153,12 +153,16 @@ def test_models_are_checked_in_the_image_with_its_engines(host: GpuHost) -> None
         assert settings.phi_tokenizer_path == f"{settings.phi_tensorrt_path}/tokenizer"
 
 
-def test_mistral_is_checked_where_it_is_the_model(host: GpuHost) -> None:
-    host.run(MODEL="mistral")
+@pytest.mark.parametrize(("model", "kind"), [("mistral", "mistral"), ("phi-2", "phi")])
+def test_the_model_of_the_environment_is_checked(host: GpuHost, model: str, kind: str) -> None:
+    host.run(MODEL=model)
     call = next(call for call in host.calls if "language_model" in call)
     settings = check_models.parse(call[call.index("language_model") + 1 :])
-    assert (settings.mistral, settings.phi) == (True, False)
-    assert settings.mistral_tensorrt_path == "/root/scratch-space/models/mistral"
+    assert (settings.phi, settings.mistral) == (kind == "phi", kind == "mistral")
+    folder = f"/root/scratch-space/models/{model}"
+    assert getattr(settings, f"{kind}_tensorrt_path") == folder
+    assert getattr(settings, f"{kind}_tokenizer_path") == f"{folder}/tokenizer"
+    assert kind == "mistral" or settings.phi_model_type == model
 
 
 @pytest.mark.parametrize(
