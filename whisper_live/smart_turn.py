@@ -80,7 +80,9 @@ class SmartTurn:
 def last_seconds(audio: NDArray[np.float32]) -> NDArray[np.float32]:
     """The last 8 s, with silence before them when there are fewer; float32 [128000]."""
     kept = audio[-SECONDS * SAMPLE_RATE :]
-    return np.pad(kept, (SECONDS * SAMPLE_RATE - len(kept), 0))
+    window = np.zeros(SECONDS * SAMPLE_RATE, np.float32)
+    window[len(window) - len(kept) :] = kept
+    return window
 
 
 def log_mel(audio: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -94,7 +96,8 @@ def log_mel(audio: NDArray[np.float32]) -> NDArray[np.float32]:
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP][:-1]
     power = np.abs(np.fft.rfft(frames * _WINDOW)) ** 2
     log = np.log10(np.maximum(_FILTERS @ power.T, 1e-10))
-    return ((np.maximum(log, log.max() - 8.0) + 4.0) / 4.0).astype(np.float32)
+    features: NDArray[np.float32] = (np.maximum(log, log.max() - 8.0) + 4.0) / 4.0
+    return features.astype(np.float32)
 
 
 def _mel_filters() -> NDArray[np.float32]:
@@ -115,7 +118,8 @@ def _mel_filters() -> NDArray[np.float32]:
     rising = (bins - low) / (centre - low)
     falling = (high - bins) / (high - centre)
     triangles = np.maximum(0, np.minimum(rising, falling))
-    return (triangles * 2 / (high - low)).astype(np.float32)
+    filters: NDArray[np.float64] = triangles * 2 / (high - low)
+    return filters.astype(np.float32)
 
 
 _FILTERS = _mel_filters()

@@ -179,8 +179,8 @@ class FasterWhisper:
         return found
 
     def close(self) -> None:
-        """See `Transcriber.close`."""
-        self._model.unload_model()
+        """See `Transcriber.close`. Its memory is free once the last call has returned."""
+        self._model = None  # unload_model() keeps it while it believes that a call still runs
 
     def _alike(
         self, requests: Sequence[TranscriptionRequest], chosen: Sequence[int]

@@ -1,0 +1,239 @@
+"""Whisper by CTranslate2 with its real weights, on recordings of people."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusion.errors import ModelError
+from fusion.models import resolve
+from fusion.settings import parse
+from tests.recordings import load
+from whisper_live.transcribers import faster_whisper as subject
+from whisper_live.transcribers.base import (
+    NOTHING_HEARD,
+    SAMPLE_RATE,
+    TranscriptionRequest,
+)
+from whisper_live.transcribers.faster_whisper import FasterWhisper
+
+SPOKEN = {
+    "brooklyn_bridge": "How old is the Brooklyn Bridge?",
+    "what_time_is_it": "What time is it?",
+    "living_room_lamp": "Would you please turn on the living room lamp?",
+    "meaning_of_life": "What is the meaning of life?",
+    "go_forward": "Go forward 10 meters.",
+    "order_mocha_cream": "Can I have a single shot iced mocha with cream?",
+}
+
+
+def request(name: str, **options: str | None) -> TranscriptionRequest:
+    return TranscriptionRequest(load(name), **options)  # type: ignore[arg-type]
+
+
+def words(text: str) -> list[str]:
+    return "".join(c for c in text.lower() if c.isalnum() or c == " ").split()
+
+
+@pytest.fixture(scope="module")
+def english() -> FasterWhisper:
+    model = subject.load(parse(["--whisper_model", "tiny.en"]))
+    model.warm_up()
+    return model
+
+
+@pytest.fixture(scope="module")
+def multilingual() -> FasterWhisper:
+    return subject.load(parse(["--whisper_model", "base"]))
+
+
+@pytest.mark.parametrize(("name", "text"), SPOKEN.items())
+def test_it_hears_what_is_said(english: FasterWhisper, name: str, text: str) -> None:
+    [heard] = english.transcribe([request(name)])
+    assert words(heard.text) == words(text)
+    assert heard.language == "en"
+    assert -1.0 < heard.confidence < 0.0
+
+
+@pytest.mark.parametrize("silence", [0.0, 0.13, 0.5, 3.0])
+@pytest.mark.parametrize("name", ["brooklyn_bridge", "swim_in_the_seine"])
+def test_a_sentence_is_heard_once_whatever_follows_it(
+    english: FasterWhisper, name: str, silence: float
+) -> None:
+    speech = load(name)
+    audio = np.pad(speech, (0, int(silence * SAMPLE_RATE)))
+    [heard] = english.transcribe([TranscriptionRequest(audio)])
+    assert len(words(heard.text)) <= 9
+
+
+def test_silence_and_noise_have_no_words(english: FasterWhisper) -> None:
+    room = np.random.default_rng(0).normal(scale=0.001, size=3 * SAMPLE_RATE).astype(np.float32)
+    sounds = [
+        np.zeros(0, np.float32),
+        load("silence_3s"),
+        load("noise_office_10s"),
+        room,
+    ]
+    for sound in sounds:
+        assert english.transcribe([TranscriptionRequest(sound)]) == [NOTHING_HEARD]
+
+
+def test_thirty_seconds_are_transcribed_whole(english: FasterWhisper) -> None:
+    pause = np.zeros(SAMPLE_RATE, np.float32)
+    parts = [load(name) for name in SPOKEN for _ in (0, 1)]
+    audio = np.concatenate([part for each in parts for part in (each, pause)])
+    assert len(audio) > 30 * SAMPLE_RATE
+    [heard] = english.transcribe([TranscriptionRequest(audio[: 30 * SAMPLE_RATE])])
+    for expected in ("Brooklyn", "time", "lamp", "life"):
+        assert expected in heard.text
+
+
+def test_a_batch_gives_the_texts_of_one_by_one(english: FasterWhisper) -> None:
+    requests = [
+        *(request(name) for name in SPOKEN),
+        TranscriptionRequest(np.zeros(SAMPLE_RATE, np.float32)),
+        request("order_mocha_cream", context="A conversation about coffee."),
+    ]
+    folder = resolve("tiny.en", "whisper", parse([]).cache_folder)
+    batching = FasterWhisper(folder, threads=2, max_batch=8)
+    assert batching.max_batch == 8
+    together = batching.transcribe(requests)
+    alone = [english.transcribe([each])[0] for each in requests]
+    assert [each.text for each in together] == [each.text for each in alone]
+
+
+def test_context_steers_the_spelling_and_is_not_repeated(english: FasterWhisper) -> None:
+    heard = [
+        english.transcribe([request("go_forward", context=context)])[0].text
+        for context in ("", "ten metres, twenty metres")
+    ]
+    assert [words(text) for text in heard] == [
+        ["go", "forward", "10", "meters"],
+        ["go", "forward", "ten", "metres"],
+    ]
+
+
+def test_what_was_cancelled_before_it_began_is_not_heard(english: FasterWhisper) -> None:
+    asked = request("go_forward")
+    began = time.perf_counter()
+    assert english.transcribe([asked, asked], lambda: True) == [NOTHING_HEARD, NOTHING_HEARD]
+    assert time.perf_counter() - began < 0.05
+
+
+def test_a_doubtful_text_is_decoded_again_until_it_is_sound(
+    english: FasterWhisper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decodings = []
+    decode = FasterWhisper._decode
+
+    def first_runs_on(model, requests, encoded, decoding):  # type: ignore[no-untyped-def]
+        decodings.append((encoded.shape[1], decoding))
+        heard = decode(model, requests, encoded, decoding)
+        if decoding == subject.FIRST:
+            return [subject.Hearing("Go. " * 40, "en", -0.05, 0.0, ran_on=True)]
+        return heard
+
+    monkeypatch.setattr(FasterWhisper, "_decode", first_runs_on)
+    [heard] = english.transcribe([request("go_forward")])
+    assert words(heard.text) == words("Go forward 10 meters.")
+    assert decodings == [
+        (subject.HALF_WINDOW // 2, subject.FIRST),
+        (subject.WHOLE_WINDOW // 2, subject.AGAIN[0]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("What time is it? What time is it?", True),
+        ("What time is it? What time is it? What", True),
+        ("launch Firefox, launch Firefox, launch Firefox", True),
+        ("How old is the Brooklyn Bridge?", False),
+        ("No, no.", False),
+        ("Bye bye.", False),
+        ("It was the best of times, it was the worst of times.", False),
+        ("", False),
+    ],
+)
+def test_a_sentence_written_twice_is_noticed(text: str, expected: bool) -> None:
+    assert subject.is_said_again(text) is expected
+
+
+def test_a_final_does_not_wait_for_a_partial(english: FasterWhisper) -> None:
+    """Both run at once: together they take less than one after the other, and nobody mixes up."""
+    texts: dict[str, list[str]] = {}
+
+    def hear(name: str) -> None:
+        texts[name] = [english.transcribe([request(name)])[0].text for _ in range(5)]
+
+    threads = [threading.Thread(target=hear, args=(name,)) for name in list(SPOKEN)[:2]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    for name, heard in texts.items():
+        assert [words(text) for text in heard] == [words(SPOKEN[name])] * 5
+    assert len(texts) == 2
+
+
+def test_it_says_which_languages_it_knows(
+    english: FasterWhisper, multilingual: FasterWhisper
+) -> None:
+    assert english.languages == {"en"}
+    assert {"en", "de", "fr", "pl", "zh"} <= multilingual.languages
+
+
+def test_the_language_is_detected_where_none_is_named(multilingual: FasterWhisper) -> None:
+    detected, named = multilingual.transcribe(
+        [request("living_room_lamp", language=None), request("go_forward", language="en")]
+    )
+    assert detected.language == named.language == "en"
+    assert words(detected.text) == words(SPOKEN["living_room_lamp"])
+
+
+def test_language_and_task_reach_the_decoder(multilingual: FasterWhisper) -> None:
+    asked = request("meaning_of_life", language="fr")
+    french = multilingual.transcribe([asked])[0]
+    assert french.language == "fr"
+    prompts = {
+        task: multilingual._words.decode(
+            multilingual._prompt(request("go_forward", task=task), "fr"),
+            skip_special_tokens=False,
+        )
+        for task in ("transcribe", "translate")
+    }
+    assert prompts == {
+        "transcribe": "<|startoftranscript|><|fr|><|transcribe|><|notimestamps|>",
+        "translate": "<|startoftranscript|><|fr|><|translate|><|notimestamps|>",
+    }
+
+
+def test_a_damaged_model_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelError, match=r"cannot be loaded.*delete the folder"):
+        FasterWhisper(tmp_path, threads=1)
+
+
+def test_what_the_library_refuses_is_a_model_error(multilingual: FasterWhisper) -> None:
+    with pytest.raises(ModelError, match=r"speech recogniser failed.*tlh"):
+        multilingual.transcribe([request("go_forward", language="tlh")])
+
+
+def test_closing_gives_the_memory_back() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    folder = resolve("base", "whisper", parse([]).cache_folder)
+    closed = []
+    sizes = []
+    for _ in range(4):
+        model = FasterWhisper(folder, threads=1)
+        model.close()
+        model.close()
+        closed.append(model)
+        sizes.append(resident())
+    assert sizes[-1] - sizes[0] < 60_000_000
