@@ -170,7 +170,13 @@ def test_a_long_sentence_is_cut_at_its_last_good_place() -> None:
     words = "unpronounceably " * 11
     start = "One. Two three four five. " + words.capitalize()
     assert split(start + "indeed, " + words)[2].endswith("indeed, ")
-    assert split(start + words)[2].endswith("unpronounceably ")
+    assert split(start + words * 2)[2].endswith("unpronounceably ")
+
+
+def test_a_name_stays_whole_where_a_long_sentence_is_cut() -> None:
+    words = "Unpronounceably " + "unpronounceably " * 14
+    text = f"One. Two three four five. {words}New Yorkshireman {words.lower()}"
+    assert split(text)[2] == words
 
 
 @pytest.mark.parametrize(

@@ -371,14 +371,32 @@ def test_tokens_that_the_next_model_does_not_know_are_replaced(
     import torch
 
     pipeline = pipeline_of(voice)
+    heard: list[list[int]] = []
+
+    def acoustic(tokens: Any, *_: Any, **__: Any) -> Any:
+        heard.append(tokens.tolist())
+        return torch.full((1, 4, 5), 1025)
+
     monkeypatch.setattr(pipeline.t2s, "generate", lambda *_, **__: torch.full((1, 5), 513))
-    monkeypatch.setattr(
-        pipeline.s2a,
-        "generate",
-        lambda tokens, *_, **__: 900 + tokens.reshape(1, 1, 5).repeat(1, 4, 1),
-    )
+    monkeypatch.setattr(pipeline.s2a, "generate", acoustic)
+    decoded = note_calls(monkeypatch, pipeline.vocoder, "decode")
     (sound,) = say(voice, "Hello.")
     assert len(sound) == 5 * 320
+    assert heard == [[512] * 5]
+    assert int(decoded[0].max()) == 1023
+
+
+def note_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
+    """The first argument of every call of a method, which still does its work."""
+    original = getattr(owner, name)
+    calls: list[Any] = []
+
+    def noting(argument: Any) -> Any:
+        calls.append(argument)
+        return original(argument)
+
+    monkeypatch.setattr(owner, name, noting)
+    return calls
 
 
 def test_a_failure_of_the_model_is_a_model_error(

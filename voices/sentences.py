@@ -125,11 +125,9 @@ def _find_cut(text: str, index: int, finished: bool) -> int | None:
             return at
         quality = _cut_quality(text, at)
         words = _count_words(before)
-        is_known = finished or len(ahead) >= _LOOKAHEAD or len(ahead.split(None, 1)) > 1
-        if quality in (_Cut.WORD, _Cut.JOINT) and not is_known:
-            if words >= _words_needed(_Cut.JOINT, index):
-                return None
-        elif words >= _words_needed(quality, index):
+        next_word_is_known = finished or len(ahead) >= _LOOKAHEAD or len(ahead.split(None, 1)) > 1
+        is_settled = next_word_is_known or quality not in (_Cut.WORD, _Cut.JOINT)
+        if is_settled and words >= _words_needed(quality, index):
             return at
     if len(text) > LONGEST_CLAUSE + (0 if finished else _LOOKAHEAD):
         return _forced_cut(text)
