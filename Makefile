@@ -56,6 +56,7 @@ lock: $(VENV)/bin/python ## write the lock files from requirements*.txt
 	$(UV_COMPILE) requirements.txt -o requirements.lock
 	$(UV_COMPILE) -c requirements.lock requirements.txt requirements-dev.txt -o requirements-dev.lock
 	grep -v '^torch==' requirements-torch.txt | $(UV_COMPILE) -c requirements-dev.lock \
+		--excludes requirements-torch.excludes \
 		requirements.txt requirements-dev.txt - -o requirements-torch.lock
 
 clean: ## remove the environments and what the tools left; models stay in their cache
@@ -75,7 +76,10 @@ $(DEV_STAMP): requirements-dev.lock $(RUN_STAMP)
 $(TORCH_STAMP): requirements-torch.lock requirements-torch.txt | $(TORCH_VENV)/bin/python
 	@echo "Installing PyTorch and what its tests need (some minutes) ..." >&2
 	@$(TORCH_VENV)/bin/python $(INSTALL) $(TORCH)
-	@$(TORCH_VENV)/bin/python $(INSTALL) --require-hashes -r $<
+	@$(TORCH_VENV)/bin/python $(INSTALL) --require-hashes --no-deps -r $<
+	@# torchaudio's compiled part needs CUDA's libraries; without it the rest works on a CPU.
+	@$(TORCH_VENV)/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is None)' \
+		|| rm -rf $(TORCH_VENV)/lib/python3.*/site-packages/torchaudio/lib
 	@touch $@
 
 # Takes the first Python that fits, and says which of the two things is missing when none does.
