@@ -15,13 +15,10 @@ one may have begun by then. `BATCH_TOKENS` is small for that reason.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import logging
 import queue
 import secrets
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -239,8 +236,7 @@ def _start_server(path: Path, settings: Settings, key: str) -> Any:
     parameters.n_threads_http = settings.max_clients
     parameters.ui = False
     try:
-        with _signal_handlers_kept():
-            return xllamacpp.Server(parameters)
+        return xllamacpp.Server(parameters)
     except RuntimeError as error:
         raise ConfigurationError(
             f"llama.cpp cannot load {path}: the file is damaged or incomplete, its architecture is "
@@ -266,24 +262,6 @@ def _require_gguf(path: Path) -> None:
         raise ConfigurationError(
             f"{path} is no GGUF file: give --llm one, or delete it to have it fetched again."
         )
-
-
-@contextlib.contextmanager
-def _signal_handlers_kept() -> Iterator[None]:
-    """Undo what the library does at start: it takes SIGINT and SIGTERM away from the program.
-
-    `signal.signal` works in the main thread only, so this is the C library's `sigaction`, with a
-    buffer that is larger than the structure on any platform.
-    """
-    libc = ctypes.CDLL(None)
-    kept = {number: ctypes.create_string_buffer(512) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number, action in kept.items():
-        libc.sigaction(number, None, action)
-    try:
-        yield
-    finally:
-        for number, action in kept.items():
-            libc.sigaction(number, action, None)
 
 
 def _chat_request(request: GenerationRequest, slot: int) -> dict[str, Any]:

@@ -21,6 +21,9 @@ SETTINGS = Settings(max_clients=2)
 SYSTEM = ChatMessage("system", SETTINGS.system_prompt)
 LONG_TEXT = "The ferry crosses the river every hour of the day. " * 30
 
+STORY = ChatMessage("user", "Write a long story about a king, a river and a bridge.")
+LONG_REPLY = GenerationRequest((STORY,), max_tokens=100)
+
 
 @pytest.fixture(scope="module")
 def gguf() -> Path:
@@ -45,17 +48,23 @@ def reply(model: LlamaCpp, *texts: str, max_tokens: int = 24) -> str:
     return "".join(model.stream(GenerationRequest(ask(*texts), max_tokens), Cancellation()))
 
 
-class PromptTokens:
-    """How many tokens of a prompt had to be read, as llama.cpp tells with the last chunk."""
+class Spy:
+    """What passes between the model and llama.cpp.
+
+    `read` has, for each reply, how many tokens of its prompt had to be read, as llama.cpp tells
+    with the last chunk; `slots` the slot it asked for; `chunks` counts all that came back.
+    """
 
     def __init__(self, model: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
         self.read: list[int] = []
         self.slots: list[int] = []
+        self.chunks = 0
         self._server = model._server
         monkeypatch.setattr(model, "_server", self)
 
     def handle_chat_completions(self, request, callback):  # type: ignore[no-untyped-def]
         def receive(chunk):  # type: ignore[no-untyped-def]
+            self.chunks += 1
             if "timings" in chunk:
                 self.read.append(chunk["timings"]["prompt_n"])
             return callback(chunk)
@@ -68,8 +77,8 @@ class PromptTokens:
 
 
 @pytest.fixture
-def prompt_tokens(model: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> PromptTokens:
-    return PromptTokens(model, monkeypatch)
+def spy(model: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> Spy:
+    return Spy(model, monkeypatch)
 
 
 def wait_until_free(model: LlamaCpp, seconds: float = 30.0) -> None:
@@ -113,16 +122,16 @@ def test_characters_of_several_tokens_come_whole(model: LlamaCpp) -> None:
     assert "\ufffd" not in text
 
 
-def test_cancelling_ends_the_stream_and_frees_the_processor(model: LlamaCpp) -> None:
+def test_cancelling_ends_the_stream_and_frees_the_processor(model: LlamaCpp, spy: Spy) -> None:
     cancellation = Cancellation()
-    request = GenerationRequest(ask("Count from one to one hundred."), max_tokens=100)
     pieces = []
-    for piece in model.stream(request, cancellation):
+    for piece in model.stream(LONG_REPLY, cancellation):
         pieces.append(piece)
         if len(pieces) == 3:
             cancellation.request()
     assert len(pieces) == 3
     wait_until_free(model)
+    assert spy.chunks < 50  # the whole reply has more than 100
     assert cpu_seconds_of_idling() < 0.2
 
 
@@ -144,12 +153,12 @@ def test_cancelling_stops_the_reading_of_a_long_prompt(model: LlamaCpp) -> None:
     assert cpu_seconds_of_idling() < 0.2
 
 
-def test_a_stream_that_is_abandoned_frees_its_slot(model: LlamaCpp) -> None:
-    request = GenerationRequest(ask("Count from one to one hundred."), max_tokens=100)
-    stream = model.stream(request, Cancellation())
+def test_a_stream_that_is_abandoned_frees_its_slot(model: LlamaCpp, spy: Spy) -> None:
+    stream = model.stream(LONG_REPLY, Cancellation())
     next(stream)
     stream.close()
     wait_until_free(model)
+    assert spy.chunks < 50
 
 
 def test_a_cancelled_request_yields_nothing(model: LlamaCpp) -> None:
@@ -158,16 +167,14 @@ def test_a_cancelled_request_yields_nothing(model: LlamaCpp) -> None:
     assert list(model.stream(GenerationRequest(ask("Hello")), cancellation)) == []
 
 
-def test_reading_ahead_leaves_only_the_last_words_to_read(
-    model: LlamaCpp, prompt_tokens: PromptTokens
-) -> None:
+def test_reading_ahead_leaves_only_the_last_words_to_read(model: LlamaCpp, spy: Spy) -> None:
     words = "My grandmother lived in a small town by the sea where the boats came in at dawn"
     whole = f"{words} every day. What could she see from her window?"
     model.read_ahead(ask(words), Cancellation())
     reply(model, whole, max_tokens=1)
     new = model.count_tokens(ask(whole)) - model.count_tokens(ask(words))
     # Besides the new words: the last one of those that were read ahead, and the template's end.
-    assert prompt_tokens.read[0] <= new + 1 + 6
+    assert spy.read[0] <= new + 1 + 6
 
 
 def test_reading_ahead_can_be_cancelled(model: LlamaCpp) -> None:
@@ -180,18 +187,16 @@ def test_reading_ahead_can_be_cancelled(model: LlamaCpp) -> None:
     assert spent < (time.process_time() - before - spent) / 2
 
 
-def test_two_conversations_in_turns_keep_their_caches(
-    model: LlamaCpp, prompt_tokens: PromptTokens
-) -> None:
+def test_two_conversations_in_turns_keep_their_caches(model: LlamaCpp, spy: Spy) -> None:
     talks: dict[str, list[str]] = {"Rome": [], "Oslo": []}
     for question in ("Is {} an old city with many visitors?", "Is it cold in {}?", "Why so?"):
         for city, talk in talks.items():
             talk.append(question.format(city))
             talk.append(reply(model, *talk, max_tokens=12))
-    rome, oslo = prompt_tokens.slots[0::2], prompt_tokens.slots[1::2]
+    rome, oslo = spy.slots[0::2], spy.slots[1::2]
     assert len(set(rome)) == len(set(oslo)) == 1
     assert set(rome) != set(oslo)
-    assert max(prompt_tokens.read[2:]) < 20
+    assert max(spy.read[2:]) < 20
 
 
 def test_two_at_once_get_what_each_gets_alone(model: LlamaCpp) -> None:
@@ -265,12 +270,15 @@ def test_signal_handlers_survive_loading_and_closing_is_final(gguf: Path) -> Non
         model.read_ahead(ask("Hello"), Cancellation())
 
 
-@pytest.mark.parametrize("kept", [0, 3, 20, 100_000])
-def test_a_damaged_file_is_one_sentence(gguf: Path, tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize(
+    ("kept", "reason"),
+    [(0, "no GGUF file"), (3, "no GGUF file"), (20, "damaged or"), (100_000, "damaged or")],
+)
+def test_a_damaged_file_is_one_sentence(gguf: Path, tmp_path: Path, kept: int, reason: str) -> None:
     damaged = tmp_path / "damaged.gguf"
     with gguf.open("rb") as file:
         damaged.write_bytes(file.read(kept))
-    with pytest.raises(ConfigurationError, match=r"damaged\.gguf"):
+    with pytest.raises(ConfigurationError, match=rf"damaged\.gguf.*{reason}"):
         LlamaCpp(damaged, SETTINGS)
 
 

@@ -335,9 +335,11 @@ def test_cancelling_ends_the_pause_between_tries(monkeypatch: pytest.MonkeyPatch
         threading.Timer(0.2, cancellation.request).start()
         send_json(503, {})(handler)
 
+    started = time.monotonic()
     with serving(busy) as (model, asked):
         assert list(model.stream(QUESTION, cancellation)) == []
         assert len(asked) == 1
+    assert time.monotonic() - started < 15
 
 
 def test_without_tokenize_the_length_is_estimated() -> None:

@@ -37,7 +37,7 @@ def test_a_conversation_whose_oldest_turns_were_left_out_is_known() -> None:
     assert kinship(ask("One.", "Two.", "Three."), ask("Three.", "Four.", "Five.")) > 0
 
 
-def test_slots_are_taken_bykinship_then_by_age_and_never_while_in_use() -> None:
+def test_slots_are_taken_by_kinship_then_by_age_and_never_while_in_use() -> None:
     slots = Slots(2)
     first, second, third = ask("Rain in Rome?"), ask("Snow in Oslo?"), ask("Where is my hat?")
     with slots.taken(first, Cancellation()) as a, slots.taken(first, Cancellation()) as b:
