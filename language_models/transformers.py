@@ -323,6 +323,7 @@ class _Worker:
 
     def _fail(self, error: ModelError) -> None:
         """Tell everyone, and trust no cache any more."""
+        self._batch.forget()
         self._receive(wait=False)
         for job in self._waiting:
             job.arrivals.put(error)
@@ -330,7 +331,6 @@ class _Worker:
         for job in tuple(self._running):
             job.arrivals.put(error)
             self._end(job)
-        self._batch.forget()
 
 
 class Batch:
