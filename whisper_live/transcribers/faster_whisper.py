@@ -81,8 +81,11 @@ SAMPLES = 5
 """Texts drawn at a temperature above 0; the most probable is taken (Whisper's best_of)."""
 
 FIRST = Decoding()
-AGAIN = (Decoding(beam=5), Decoding(temperature=0.4), Decoding(temperature=0.8))
-"""Tried in order over the whole window when the first text is doubtful."""
+AGAIN = (Decoding(beam=5), Decoding(temperature=0.4))
+"""Tried in order over the whole window when the first text is doubtful.
+
+Whisper goes on to a temperature of 1.0; over noise that took seconds and found no words.
+"""
 
 
 @dataclass(frozen=True)

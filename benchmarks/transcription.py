@@ -1,0 +1,138 @@
+"""How well and how fast the speech recogniser hears: word error rate and time, clip by clip.
+
+    python -m benchmarks.transcription [--audio FOLDER] [--model tiny.en] [--json FILE]
+
+FOLDER holds WAV files at 16 kHz, mono, 16 bit, and a `manifest.json`: a list of objects with
+`file` and `text` (what is said; empty where nobody speaks). Each clip is transcribed whole, so the
+voice activity detector plays no part. Clips of more than 30 s are cut into pieces of 30 s, which
+may split a word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.settings import Settings
+from whisper_live.sound_files import read_wav
+from whisper_live.transcribers import faster_whisper
+from whisper_live.transcribers.base import (
+    SAMPLE_RATE,
+    WINDOW_SECONDS,
+    Transcriber,
+    TranscriptionRequest,
+)
+
+RECORDINGS = Path(__file__).parent.parent / "tests" / "audio"
+
+# fmt: off
+UNITS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]
+TENS = [
+    "", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
+]
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What was made of one recording. `errors` counts words; `rate` is errors a word said."""
+
+    file: str
+    seconds: float
+    words: int
+    errors: int
+    rate: float
+    heard: str
+
+
+def spoken_words(text: str) -> list[str]:
+    """The words of a text, without case and punctuation, numbers below 100 spelled out."""
+    words = re.findall(r"[a-z]+(?:'[a-z]+)*|\d+", text.lower().replace("’", "'"))
+    return [part for word in words for part in _spelled(word)]
+
+
+def _spelled(word: str) -> list[str]:
+    if not word.isdigit() or int(word) >= 100:
+        return [word]
+    tens, units = divmod(int(word), 10)
+    if tens < 2:
+        return [UNITS[int(word)]]
+    return [TENS[tens]] + ([UNITS[units]] if units else [])
+
+
+def word_errors(said: Sequence[str], heard: Sequence[str]) -> int:
+    """The fewest words to replace, add or leave out to turn one into the other (Levenshtein)."""
+    row = list(range(len(heard) + 1))
+    for i, left in enumerate(said, start=1):
+        diagonal, row[0] = row[0], i
+        for j, right in enumerate(heard, start=1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (left != right))
+    return row[-1]
+
+
+def transcribe(recogniser: Transcriber, audio: NDArray[np.float32]) -> str:
+    """The text of a recording of any length, window by window."""
+    window = int(WINDOW_SECONDS * SAMPLE_RATE)
+    pieces = [audio[start : start + window] for start in range(0, len(audio), window)]
+    heard = [recogniser.transcribe([TranscriptionRequest(piece)])[0].text for piece in pieces]
+    return " ".join(text for text in heard if text)
+
+
+def measure(recogniser: Transcriber, folder: Path) -> list[Clip]:
+    """Transcribe every clip of the folder's manifest."""
+    clips = []
+    for entry in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
+        audio = read_wav(folder / entry["file"], SAMPLE_RATE)
+        began = time.perf_counter()
+        heard = transcribe(recogniser, audio)
+        seconds = time.perf_counter() - began
+        said = spoken_words(entry["text"])
+        errors = word_errors(said, spoken_words(heard))
+        rate = errors / max(len(said), 1)
+        clip = Clip(entry["file"], round(seconds, 3), len(said), errors, round(rate, 3), heard)
+        print(f"{clip.seconds:6.2f} s {clip.rate:6.1%}  {clip.file:36} {heard}", flush=True)
+        clips.append(clip)
+    return clips
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Word error rate and time of each recording.")
+    parser.add_argument("--audio", type=Path, default=RECORDINGS, help="folder with manifest.json")
+    parser.add_argument("--model", default=Settings().whisper_model, help="as --whisper_model")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes every core")
+    parser.add_argument("--json", type=Path, help="file for the result")
+    options = parser.parse_args(arguments)
+    settings = Settings(whisper_model=options.model, threads=options.threads)
+    recogniser = faster_whisper.load(settings)
+    recogniser.warm_up()
+    clips = measure(recogniser, options.audio)
+    times = [clip.seconds for clip in clips]
+    summary = {
+        "model": options.model,
+        "threads": settings.cpu_threads,
+        "word_error_rate": sum(clip.errors for clip in clips) / sum(clip.words for clip in clips),
+        "clips_without_error": sum(clip.errors == 0 for clip in clips),
+        "clips": len(clips),
+        "seconds_median": statistics.median(times),
+        "seconds_longest": max(times),
+    }
+    print(json.dumps(summary, indent=2))
+    if options.json:
+        result = {**summary, "each": [asdict(clip) for clip in clips]}
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The word error rate that `benchmarks/transcription.py` reports."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.transcription import spoken_words, word_errors
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("Go forward ten meters.", ["go", "forward", "ten", "meters"]),
+        ("Go forward 10 meters!", ["go", "forward", "ten", "meters"]),
+        ("a 20-ounce latte", ["a", "twenty", "ounce", "latte"]),
+        ("42", ["forty", "two"]),
+        ("It's Dad’s 100", ["it's", "dad's", "100"]),
+        ("", []),
+    ],
+)
+def test_numbers_case_and_punctuation_are_evened_out(written: str, words: list[str]) -> None:
+    assert spoken_words(written) == words
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "errors"),
+    [
+        ("a b c", "a b c", 0),
+        ("a b c", "a x c", 1),
+        ("a b c", "a c", 1),
+        ("a b c", "a b b c", 1),
+        ("a b c", "", 3),
+        ("", "a b", 2),
+        ("a b c d", "b c d e", 2),
+    ],
+)
+def test_errors_are_the_fewest_changes(said: str, heard: str, errors: int) -> None:
+    assert word_errors(said.split(), heard.split()) == errors
