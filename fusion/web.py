@@ -100,6 +100,7 @@ class WebServer:
             application(self._settings, self._board),
             log_config=None,
             access_log=False,
+            log_level="warning",  # below that it logs addresses, and with them keys and tokens
             lifespan="off",
             server_header=False,
             # The relay looks at X-Forwarded-For itself: it believes --trusted_proxies alone.

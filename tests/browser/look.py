@@ -71,12 +71,12 @@ def wait_until(page: Page, condition: str, timeout: float = 15.0) -> None:
         page.wait_for_timeout(20)
 
 
-def wait_for_sound(page: Page) -> None:
-    deadline = time.monotonic() + 15
+def wait_for_sound(page: Page, timeout: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout
     while page.evaluate("async () => { " + APP + " return !app.player; }") or (
         sound_now(page)["strength"] < 0.1
     ):
-        assert time.monotonic() < deadline, "no sound within 15 s"
+        assert time.monotonic() < deadline, f"no sound within {timeout:g} s"
         page.wait_for_timeout(20)
 
 
