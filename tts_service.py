@@ -319,8 +319,9 @@ class SpeechServer:
             return
         await self._bind(client, connection, keyed=key is not None)
         try:
-            async for _ in connection:
-                pass  # nothing that a client says here has a meaning
+            with contextlib.suppress(ConnectionClosed):
+                async for _ in connection:
+                    pass  # nothing that a client says here has a meaning
         finally:
             self._unbind(client, connection)
 

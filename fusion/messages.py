@@ -124,7 +124,7 @@ class ReplyFailed:
 
 @dataclass(frozen=True)
 class SpeechStarted:
-    """The first sound of a reply went out; its first clause was synthesised at `first_clause_at`."""
+    """The first sound of a reply went out; its first clause was made at `first_clause_at`."""
 
     session: str
     turn: int

@@ -40,7 +40,6 @@ class App {
       history.replaceState(null, "", location.pathname + location.search);
     }
     this.view.conversation(this.conversation.entries);
-    this.view.microphone("off", this.settings.hold);
     this.listen();
     if (!navigator.mediaDevices?.getUserMedia) this.tellMicrophone("insecure");
     this.connection.check();
@@ -208,6 +207,7 @@ class App {
 
   showState() {
     const { state } = this.connection;
+    this.view.microphone(this.talk.microphone, this.settings.hold, state.name === "ready");
     const words = stateWords(state, this.talk.microphone, Date.now());
     const where = this.address.host === null ? "" : ` · ${this.address.host}`;
     this.view.state({ ...words, text: words.text + where }, RETRIABLE.includes(state.name));

@@ -105,12 +105,11 @@ export class Talk {
   /** The way of talking may have changed. */
   changed() {
     if (this.device) this.close();
-    this.app.view.microphone(this.microphone, this.app.settings.hold);
+    this.app.showState();
   }
 
   become(microphone) {
     this.microphone = microphone;
-    this.app.view.microphone(microphone, this.app.settings.hold);
     this.app.showState();
   }
 

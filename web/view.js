@@ -40,12 +40,14 @@ export class View {
     if (this.about === about) this.notice(null);
   }
 
-  /** `microphone`: off, asking, on or held (the button is down in hold-to-talk). */
-  microphone(microphone, hold) {
+  /** `microphone`: off, asking, on or held (the button is down in hold-to-talk); `ready`: whether
+   * the server hears what it hears. */
+  microphone(microphone, hold, ready) {
     const open = hold ? microphone === "held" : microphone === "on";
     at("talk").dataset.microphone = open ? "on" : microphone === "asking" ? "asking" : "off";
     at("talk").setAttribute("aria-pressed", String(open));
-    at("talk-hint").textContent = HINTS[microphone][hold ? 1 : 0];
+    const hint = open && !ready ? "Not heard yet: waiting for the server" : HINTS[microphone][hold ? 1 : 0];
+    if (at("talk-hint").textContent !== hint) at("talk-hint").textContent = hint;
   }
 
   level(level) {

@@ -271,7 +271,8 @@ class Session:
             if event.turn in self._contested:
                 return events
             events += self._event("speech_started", event.turn)
-        if text or self._shown:
+        # WhisperLive's client fails on an empty list.
+        if text or (self._shown and self._policy.stream):
             self._shown = True
             events.append(
                 self._segments(event.turn, event.pieces, event.tail, event.until, now, eos=False)
@@ -314,16 +315,20 @@ class Session:
             if revision.turn in self._contested:
                 self._resolve(revision.turn)
                 return events
-        events.append(
+        # WhisperLive's client keeps the last words it saw unfinished as a segment of their own,
+        # unless they come back word for word as completed.
+        unfinished = self._shown and not self._policy.stream
+        events += [
             self._segments(
                 revision.turn,
                 event.pieces[:-1],
                 event.pieces[-1],
                 revision.end_of_speech,
                 now,
-                eos=True,
+                eos=eos,
             )
-        )
+            for eos in ([False, True] if unfinished else [True])
+        ]
         events += self._commit(revision, now)
         self._shown = False
         self._contest(now)
@@ -339,10 +344,10 @@ class Session:
         events: list[Event] = []
         if self._proposed is not None and self._proposed.turn == event.turn:
             events += self._withdraw(self._proposed)
-        if self._shown:
-            self._shown = False
+        if self._shown and self._policy.stream:
             fields = {"segments": [], "eos": False, "latency": 0.0}
             events.append(Tell(self._with_turn(fields, event.turn)))
+        self._shown = False
         return events
 
     # -- messages ------------------------------------------------------------------------------

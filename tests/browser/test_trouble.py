@@ -46,8 +46,10 @@ def test_while_models_load_the_page_says_which(
     expect(state(page)).to_contain_text("loading the voice")
     page.get_by_role("button", name="Talk").click()
     expect(state(page)).to_contain_text("loading the voice")
+    expect(page.locator("#talk-hint")).to_contain_text("Not heard yet")
     board.report(Service.VOICE, Phase.READY)
     expect(state(page)).to_have_text("Listening")
+    expect(page.locator("#talk-hint")).to_contain_text("Listening")
 
 
 def test_the_server_restarts_under_the_page(
