@@ -36,7 +36,7 @@ def test_settings_reach_the_server_and_are_kept(
     page = open_page(address)
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Language").select_option("German")
-    page.get_by_label("Voice").fill("de_DE-thorsten")
+    page.get_by_label("Voice", exact=True).fill("de_DE-thorsten")
     page.get_by_label("What it is told").fill("Be brief.")
     page.get_by_label("Volume").fill("0.5")
     page.get_by_role("button", name="Done").click()
