@@ -48,8 +48,8 @@ _QUESTIONS = _set("who what when where why how which whose")
 
 _DESCRIPTION = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|\*[^*]*\*|<[^<>]*>|[♪♫][^♪♫]*[♪♫]?")
 _NUMBERS = {
-    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
-    "seven": "7", "eight": "8", "nine": "9", "ten": "10", "eleven": "11", "twelve": "12",
+    "0": "zero", "1": "one", "2": "two", "3": "three", "4": "four", "5": "five", "6": "six",
+    "7": "seven", "8": "eight", "9": "nine", "10": "ten", "11": "eleven", "12": "twelve",
 }  # fmt: skip
 
 _LISTENING = (
@@ -126,7 +126,7 @@ def is_echo(heard: str, speaking: str, *, growing: bool = False) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text as they are compared: symbols as words, small numbers as digits."""
+    """The words of a text as they are compared: symbols and small numbers as words."""
     spelled = text.replace("%", " percent ").replace("&", " and ")
     return [_NUMBERS.get(word, word) for word in _plain_words(spelled)]
 
