@@ -261,7 +261,9 @@ class Listener:
             events += self._revise(silence, now)
         revision = self._revision
         if revision is not None:
-            required = self._policy.endpoint.required_silence(revision.probability, revision.text)
+            # Words that are still being transcribed are no words that say it is over.
+            text = "" if revision.text is None and self._policy.work_ahead else revision.text
+            required = self._policy.endpoint.required_silence(revision.probability, text)
             if silence >= required:
                 events += self._complete(now)
         return events
