@@ -88,11 +88,12 @@ class LanguageModelService:
                 self._handle_turn(client, message)
             self._start_what_may()
 
-    def stop(self) -> None:
-        """Give up everything that is under way."""
+    def forget_all(self) -> None:
+        """No session lives on: give up everything that is under way."""
         with self._lock:
             for session in list(self._clients):
                 self._stop(session)
+            self._clients.clear()
 
     def _handle_turn(self, client: _Client, message: Message) -> None:
         if isinstance(message, ReadAhead):
@@ -233,12 +234,17 @@ def run(settings: Settings, links: Links) -> None:
         service = LanguageModelService(model, settings, send)
         board.report(Service.LANGUAGE_MODEL, Phase.READY)
         logger.info("ready: %s", model.name)
+        generation = board.generation(Service.TRANSCRIPTION)
         while not stop.is_set():
             message = inbox.get(_HEARTBEAT)
             board.beat(Service.LANGUAGE_MODEL)
+            if board.generation(Service.TRANSCRIPTION) != generation:
+                # Its sessions died with it. The new ones are introduced only after this.
+                generation = board.generation(Service.TRANSCRIPTION)
+                service.forget_all()
             if message is not None:
                 service.handle(message)
-        service.stop()
+        service.forget_all()
         model.close()
         for neighbour in neighbours:
             neighbour.close()
