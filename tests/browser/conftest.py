@@ -38,8 +38,9 @@ Launch = Callable[..., Browser]
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
+    """Ends with the browser tests: its event loop runs in this thread, where others need theirs."""
     with sync_playwright() as running:
         yield running
 
