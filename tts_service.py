@@ -14,17 +14,16 @@ import logging
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from fusion import tls
 from fusion.board import Phase, Service
 from fusion.channels import Inbox, Outbox
-from fusion.errors import ConfigurationError
 from fusion.http import Door, query
 from fusion.messages import (
     ClauseSpoken,
@@ -40,6 +39,7 @@ from fusion.messages import (
     SpeechStarted,
     Withdrawal,
 )
+from fusion.ports import open_port
 from fusion.receiving import received
 from fusion.selection import VOICES, choose, survey
 from fusion.service import child_process
@@ -59,24 +59,48 @@ _WAIT_FOR_SESSION = 10.0
 
 _CHUNK = OUTPUT_RATE // 10
 
+# Bytes of a message from an audio client, which has nothing to say.
+_MOST_HEARD = 4096
+
 # A client whose connection takes no data for this long is gone.
 _SEND_TIMEOUT = 10.0
 
 
 @dataclass(eq=False)
 class Client:
-    """A session as the voice knows it. `keyed` is whether its connection named its key."""
+    """A session as the voice knows it, with the connection that hears it.
+
+    `keyed` is whether a connection named its key: an old client's connection is never given such a
+    session. `news` is what the connection must be told before any more sound goes out.
+    """
 
     started: SessionStarted
     speeches: Speeches = field(default_factory=Speeches)
     connection: ServerConnection | None = None
     keyed: bool = False
+    released: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    news: deque[dict[str, object]] = field(default_factory=deque)
     sender: asyncio.Task[None] | None = None
 
     @property
     def session(self) -> str:
         return self.started.session
+
+    def bind(self, connection: ServerConnection, *, keyed: bool) -> asyncio.Event:
+        """Be heard by this connection from now on; the event is set once it no longer is."""
+        self.release()
+        self.connection, self.keyed = connection, keyed
+        self.released = asyncio.Event()
+        self.changed.set()
+        return self.released
+
+    def release(self) -> None:
+        """Be heard by nobody."""
+        self.connection = None
+        self.news.clear()
+        self.released.set()
+        self.changed.set()
 
 
 class SpeechServer:
@@ -86,23 +110,23 @@ class SpeechServer:
         self._settings = settings
         self._report = report
         self._clients: dict[str, Client] = {}
-        self._arrival = asyncio.Condition()
+        self._arrival = asyncio.get_running_loop().create_future()
         self._synthesis = Synthesis(voice, self._next_clause, self._sound_made, self._voice_failed)
 
     # -- messages from the other processes -----------------------------------------------------
 
-    async def handle(self, message: Message) -> None:
+    def handle(self, message: Message) -> None:
         """Take one message from the transcription server or the language model."""
         if isinstance(message, SessionStarted):
-            await self._start(message)
+            self._start(message)
             return
         client = self._clients.get(message.session)
         if client is None:
             return
         if isinstance(message, SessionEnded):
-            await self._end(client)
+            self._end(client)
         elif isinstance(message, Interruption):
-            await self._silence(client, message.turn)
+            self._silence(client, message.turn)
         elif isinstance(message, ReplyText | ReplyEnded | ReplyFailed | Commit | Withdrawal):
             self._follow(client, message)
             client.changed.set()
@@ -125,41 +149,44 @@ class SpeechServer:
             else:
                 speech.complete()
 
-    async def _start(self, message: SessionStarted) -> None:
+    def _start(self, message: SessionStarted) -> None:
         if message.session in self._clients:
             return
         client = Client(message)
         client.sender = asyncio.create_task(self._send_speeches(client))
         self._clients[message.session] = client
-        async with self._arrival:
-            self._arrival.notify_all()
+        self._arrival.set_result(None)
+        self._arrival = asyncio.get_running_loop().create_future()
 
-    async def _end(self, client: Client) -> None:
+    def _end(self, client: Client) -> None:
         del self._clients[client.session]
         client.speeches.clear()
+        client.release()
         if client.sender is not None:
             client.sender.cancel()
-        connection, client.connection = client.connection, None
-        if connection is not None:
-            await connection.close(1000, "the session ended")
 
-    async def end_all(self) -> None:
+    def end_all(self) -> None:
         """The transcription server was restarted: none of its sessions lives on."""
         for client in list(self._clients.values()):
-            await self._end(client)
+            self._end(client)
 
-    async def _silence(self, client: Client, turn: int) -> None:
+    def close(self) -> None:
+        """Stop speaking and let the voice go."""
+        self.end_all()
+        self._synthesis.close()
+
+    def _silence(self, client: Client, turn: int) -> None:
         """Stop speaking at once: whatever of this turn was not sent never will be."""
         speech = client.speeches.end(turn)
         client.speeches.runs_dry_at = 0.0
-        client.changed.set()
         said = speech.said if speech is not None else ""
         spoken = said if client.connection is not None else None
         self._report(SpeechEnded(client.session, turn, spoken, time.monotonic()))
         if client.connection is not None and client.keyed:
-            await self._tell(client.connection, {"event": "flush", "turn": turn})
-            end = {"event": "reply_end", "turn": turn, "spoken": said, "interrupted": True}
-            await self._tell(client.connection, end)
+            client.news.append({"event": "flush", "turn": turn})
+            if speech is not None:
+                client.news.append(_reply_end(speech, interrupted=True))
+        client.changed.set()
 
     # -- the voice -----------------------------------------------------------------------------
 
@@ -195,28 +222,44 @@ class SpeechServer:
         while True:
             await client.changed.wait()
             client.changed.clear()
-            while (speech := client.speeches.current) is not None:
-                if not await self._send(client, speech):
-                    break
+            while await self._send_next(client):
+                pass
 
-    async def _send(self, client: Client, speech: Speech) -> bool:
-        """Send what is ready of a speech, at the pace at which it is heard.
+    async def _send_next(self, client: Client) -> bool:
+        """Send the next of what is ready, at the pace at which it is heard.
 
         False when there is nothing to do until something changes.
         """
         connection = client.connection
+        speech = client.speeches.current
         if connection is None:
-            if not speech.text_complete and not speech.seconds_sent:
-                return False
-            self._finish(client, speech, speech.said or None)
-            return True
-        send = self._send_streamed if client.keyed else self._send_whole
+            return self._pass_over(client, speech)
         try:
-            return await asyncio.wait_for(send(client, speech, connection), _SEND_TIMEOUT)
+            return await asyncio.wait_for(self._send_to(connection, client, speech), _SEND_TIMEOUT)
         except (ConnectionClosed, asyncio.TimeoutError):
-            self._unbind(client, connection)
-            await connection.close()
+            if client.connection is connection:
+                client.release()
+            connection.transport.abort()
             return True
+
+    def _pass_over(self, client: Client, speech: Speech | None) -> bool:
+        """Nobody hears: a reply is over once its text is complete, or where the sound broke off."""
+        if speech is None or not (speech.text_complete or speech.seconds_sent):
+            return False
+        self._finish(client, speech, speech.said or None)
+        return True
+
+    async def _send_to(
+        self, connection: ServerConnection, client: Client, speech: Speech | None
+    ) -> bool:
+        if client.news:
+            await connection.send(json.dumps(client.news.popleft()))
+            return True
+        if speech is None:
+            return False
+        if client.keyed:
+            return await self._send_streamed(client, speech, connection)
+        return await self._send_whole(client, speech, connection)
 
     async def _send_streamed(
         self, client: Client, speech: Speech, connection: ServerConnection
@@ -226,32 +269,34 @@ class SpeechServer:
         if clause is None or not clause.chunks:
             if not speech.over:
                 return False
-            end = {"event": "reply_end", "turn": speech.turn, "spoken": speech.said}
             self._finish(client, speech, speech.said)
-            await self._tell(connection, {**end, "interrupted": False})
+            client.news.append(_reply_end(speech, interrupted=False))
             return True
         early = client.speeches.runs_dry_at - self._settings.sound_ahead - time.monotonic()
         if early > 0:
             client.changed.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(client.changed.wait(), min(early, _SEND_TIMEOUT / 2))
-            return True
-        await self._send_chunk(client, speech, clause, connection)
+        elif not clause.announced:
+            self._announce(client, speech, clause)
+        else:
+            await self._send_chunk(client, speech, clause, connection)
         return True
+
+    def _announce(self, client: Client, speech: Speech, clause: SpokenClause) -> None:
+        """Say what the sound that comes next is."""
+        clause.announced = True
+        if not speech.seconds_sent:
+            client.news.append({"event": "reply_start", "turn": speech.turn})
+        at = round(speech.seconds_sent, 3)
+        client.news.append({"event": "clause", "turn": speech.turn, "text": clause.text, "at": at})
 
     async def _send_chunk(
         self, client: Client, speech: Speech, clause: SpokenClause, connection: ServerConnection
     ) -> None:
         first = not speech.seconds_sent
         if not clause.sent:
-            if first:
-                await self._tell(connection, {"event": "reply_start", "turn": speech.turn})
-            at = round(speech.seconds_sent, 3)
-            event = {"event": "clause", "turn": speech.turn, "text": clause.text, "at": at}
-            await self._tell(connection, event)
             self._report(ClauseSpoken(client.session, speech.turn, clause.text))
-        if speech.cancelled:
-            return
         chunk = clause.take(_CHUNK)
         await connection.send(chunk.tobytes())
         self._sent(client, speech, len(chunk))
@@ -292,10 +337,6 @@ class SpeechServer:
         until = max(client.speeches.runs_dry_at, time.monotonic())
         self._report(SpeechEnded(client.session, speech.turn, spoken, until))
 
-    async def _tell(self, connection: ServerConnection, fields: dict[str, object]) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            await connection.send(json.dumps(fields))
-
     # -- connections ---------------------------------------------------------------------------
 
     async def welcome(self, connection: ServerConnection, door: Door) -> None:
@@ -303,60 +344,96 @@ class SpeechServer:
         if not door.knows(query(connection, "token")):
             await connection.close(1008, "the token is missing or wrong")
             return
-        key = query(connection, "key")
-        if key is not None:
-            client = await self._await_client(lambda one: _has_key(one, key), _WAIT_FOR_KEY)
-            refusal = "no session has this key; it is in SERVER_READY"
-        else:
-            address = door.address(connection)
-            client = await self._await_client(
-                lambda one: one.connection is None and one.started.address == address,
-                _WAIT_FOR_SESSION,
-            )
-            refusal = "no session without audio at this address; connect to port 6006 first"
-        if client is None:
-            await connection.close(1008, refusal)
-            return
-        await self._bind(client, connection, keyed=key is not None)
+        gone = asyncio.create_task(_ignore(connection))
         try:
-            with contextlib.suppress(ConnectionClosed):
-                async for _ in connection:
-                    pass  # nothing that a client says here has a meaning
+            key = query(connection, "key")
+            if key is None:
+                await self._serve_address(connection, door.address(connection), gone)
+            else:
+                await self._serve_key(connection, key, gone)
         finally:
-            self._unbind(client, connection)
+            gone.cancel()
 
-    async def _await_client(self, fits: Callable[[Client], bool], timeout: float) -> Client | None:
-        """The oldest session that fits, waiting a little for one to come."""
+    async def _serve_key(
+        self, connection: ServerConnection, key: str, gone: asyncio.Task[None]
+    ) -> None:
+        client = await self._find(lambda one: _has_key(one, key), _WAIT_FOR_KEY, gone)
+        if client is None:
+            await connection.close(1008, "no session has this key; it is in SERVER_READY")
+            return
+        await self._attend(client, connection, gone, keyed=True)
+        if client.session in self._clients:
+            await connection.close(1001, "another connection took this one's place")
+        else:
+            await connection.close(1000, "the session ended")
 
-        def oldest() -> Client | None:
-            return next((client for client in self._clients.values() if fits(client)), None)
+    async def _serve_address(
+        self, connection: ServerConnection, address: str, gone: asyncio.Task[None]
+    ) -> None:
+        """For old clients, which may keep one audio connection over several sessions."""
+        patience = _WAIT_FOR_SESSION
+        while True:
+            client = await self._find(lambda one: _unheard_at(one, address), patience, gone)
+            if client is None:
+                break
+            await self._attend(client, connection, gone, keyed=False)
+            patience = self._settings.max_connection_time
+        reason = "no session without audio at this address; connect to port 6006 first"
+        await connection.close(1008, reason)
 
-        async def arrival() -> Client | None:
-            async with self._arrival:
-                await self._arrival.wait_for(lambda: oldest() is not None)
-                return oldest()
+    async def _find(
+        self, fits: Callable[[Client], bool], timeout: float, gone: asyncio.Task[None]
+    ) -> Client | None:
+        """The oldest session that fits, waiting for one to come; None if the client goes first."""
+        deadline = time.monotonic() + timeout
+        while not gone.done():
+            client = next((client for client in self._clients.values() if fits(client)), None)
+            if client is not None:
+                return client
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait({gone, self._arrival}, timeout=left, return_when=first)
+        return None
 
-        try:
-            return await asyncio.wait_for(arrival(), timeout)
-        except asyncio.TimeoutError:
-            return None
-
-    async def _bind(self, client: Client, connection: ServerConnection, *, keyed: bool) -> None:
-        before, client.connection = client.connection, connection
-        client.keyed = keyed
-        client.changed.set()
+    async def _attend(
+        self,
+        client: Client,
+        connection: ServerConnection,
+        gone: asyncio.Task[None],
+        *,
+        keyed: bool,
+    ) -> None:
+        """Let the connection hear the session until one of them ends or another takes its place."""
+        released = asyncio.create_task(client.bind(connection, keyed=keyed).wait())
         self._synthesis.wake()
-        if before is not None:
-            await before.close(1001, "another connection took this one's place")
+        try:
+            await asyncio.wait({gone, released}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            released.cancel()
+            if client.connection is connection:
+                client.release()
 
-    def _unbind(self, client: Client, connection: ServerConnection) -> None:
-        if client.connection is connection:
-            client.connection = None
-            client.changed.set()
+
+async def _ignore(connection: ServerConnection) -> None:
+    """Read until the connection closes: nothing that an audio client says has a meaning."""
+    with contextlib.suppress(ConnectionClosed):
+        async for _ in connection:
+            pass
 
 
 def _has_key(client: Client, key: str) -> bool:
     return secrets.compare_digest(client.started.audio_key.encode(), key.encode())
+
+
+def _unheard_at(client: Client, address: str) -> bool:
+    return client.connection is None and not client.keyed and client.started.address == address
+
+
+def _reply_end(speech: Speech, *, interrupted: bool) -> dict[str, object]:
+    end = {"event": "reply_end", "turn": speech.turn, "spoken": speech.said}
+    return {**end, "interrupted": interrupted}
 
 
 async def _serve(settings: Settings, links: Links, stop: threading.Event) -> None:
@@ -364,32 +441,11 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     inbox = Inbox(links.audio_queue, links.authkey)
     transcription = Outbox(links.llm_queue, links.authkey)
     door = Door(settings, board.not_ready)
-    ready: asyncio.Future[SpeechServer] = asyncio.get_running_loop().create_future()
-
-    async def on_connection(connection: ServerConnection) -> None:
-        server = await asyncio.shield(ready)
-        await server.welcome(connection, door)
-
-    try:
-        port = await serve(
-            on_connection,
-            settings.host,
-            settings.speech_port,
-            ssl=tls.ssl_context(settings),
-            process_request=door.answer,
-            compression=None,
-            max_size=4096,
-        )
-    except OSError as error:
-        raise ConfigurationError(
-            f"Port {settings.speech_port} for speech cannot be opened ({error.strerror}); "
-            "stop the program that uses it or choose another with --speech_port."
-        ) from error
-    async with port:
+    async with open_port(settings, "speech", door=door, max_size=_MOST_HEARD) as welcome:
         board.report(Service.VOICE, Phase.LOADING)
         voice = await asyncio.to_thread(load, settings)
         server = SpeechServer(voice, settings, transcription.put)
-        ready.set_result(server)
+        welcome.set_result(server.welcome)
         board.report(Service.VOICE, Phase.READY)
         logger.info(
             "ready: %s; listening for audio clients on port %d", voice.name, settings.speech_port
@@ -398,9 +454,10 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
         async for message in received(inbox, stop, lambda: board.beat(Service.VOICE)):
             if board.generation(Service.TRANSCRIPTION) != generation:
                 generation = board.generation(Service.TRANSCRIPTION)
-                await server.end_all()
+                server.end_all()
             if message is not None:
-                await server.handle(message)
+                server.handle(message)
+        server.close()
     voice.close()
     transcription.close()
     inbox.close()

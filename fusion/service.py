@@ -30,8 +30,10 @@ def child_process(service: Service, links: Links) -> Iterator[threading.Event]:
     It is set by SIGTERM and by the death of the parent; a body that then takes longer than `GRACE`
     is cut off, so that nothing is left behind. SIGINT is ignored: Ctrl-C reaches every process of
     the terminal, and the supervisor alone decides. A FusionError ends the process with its one
-    sentence, a ConfigurationError with `EXIT_CONFIGURATION`.
+    sentence, a ConfigurationError with `EXIT_CONFIGURATION`. An error that nobody expected, in any
+    thread, ends it too: a restart is better than half a service.
     """
+    threading.excepthook = _end_process
     logs.configure(links.log_level, service.label.removeprefix("the "))
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -50,6 +52,14 @@ def child_process(service: Service, links: Links) -> Iterator[threading.Event]:
         sys.exit(1)
     finally:
         links.board.report(service, Phase.STOPPED)
+
+
+def _end_process(failure: threading.ExceptHookArgs) -> None:
+    assert failure.exc_value is not None
+    name = failure.thread.name if failure.thread else "thread"
+    logger.critical("ended by an error in its %s", name, exc_info=failure.exc_value)
+    logging.shutdown()
+    os._exit(1)
 
 
 def _watch(asked: int, stop: threading.Event) -> None:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -76,6 +77,16 @@ def hanging(settings: Settings, links: Links) -> None:
         while not stop.wait(0.2):
             if links.board.generation(_service(links)) > 1:
                 links.board.beat(_service(links))
+
+
+def fragile(settings: Settings, links: Links) -> None:
+    """One of its threads fails in its first generation."""
+    with child_process(_service(links), links) as stop:
+        _announce(_service(links), settings, links)
+        if links.board.generation(_service(links)) == 1:
+            threading.Thread(target=lambda: [][0], name="worker").start()
+        while not stop.wait(0.2):
+            links.board.beat(_service(links))
 
 
 def main() -> int:

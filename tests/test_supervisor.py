@@ -149,6 +149,16 @@ def test_a_service_that_keeps_dying_is_given_up(start: Start) -> None:
     assert "Traceback" not in errors
 
 
+def test_an_error_in_a_thread_restarts_its_service(start: Start) -> None:
+    program = start("good", "good", "fragile")
+    assert alive(program.pid("LANGUAGE_MODEL.2"))
+    program.process.terminate()
+    code, errors = program.finish()
+    assert code == 0
+    assert "ended by an error in its worker" in errors
+    assert "IndexError" in errors
+
+
 def test_a_service_that_hangs_is_restarted(start: Start) -> None:
     program = start("good", "good", "hanging")
     hung = program.pid("LANGUAGE_MODEL.1")

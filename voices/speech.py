@@ -30,6 +30,7 @@ class SpokenClause:
     chunks: list[NDArray[np.float32]] = field(default_factory=list)
     started: bool = False
     finished: bool = False
+    announced: bool = False
     made_at: float | None = None
     samples: int = 0
     sent: int = 0

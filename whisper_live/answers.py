@@ -105,9 +105,13 @@ class Answers:
         return " ".join(
             text
             for reply in self._replies.values()
-            if not reply.silent or now < reply.sound_until + _ECHO_SECONDS
+            if _audible(reply, now)
             for text in reply.speech
         )
+
+    def sounding(self, now: float) -> bool:
+        """Whether the machine's voice may be heard now."""
+        return any(_audible(reply, now) for reply in self._replies.values())
 
     def history(self) -> tuple[tuple[str, str], ...]:
         """The conversation so far as (role, text): what was said, and what was said aloud."""
@@ -347,6 +351,11 @@ class Answers:
         for turn, reply in list(self._replies.items()):
             if reply.over and now > reply.sound_until + _ECHO_SECONDS:
                 del self._replies[turn]
+
+
+def _audible(reply: _Reply, now: float) -> bool:
+    until = reply.sound_until + _ECHO_SECONDS
+    return bool(reply.speech) and (not reply.silent or now < until)
 
 
 def _stop(reply: _Reply) -> Interruption:

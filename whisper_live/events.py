@@ -16,8 +16,9 @@ from whisper_live.utterance import Piece
 class Urgency(enum.IntEnum):
     """What goes first when several transcriptions wait. Lower is sooner."""
 
-    AWAITED = 0  # somebody waits for it: the end of an utterance, or a possible interruption
-    LIVE = 1  # words shown while a person speaks; replaced by newer ones, dropped when busy
+    AWAITED = 0  # somebody waits for it: the end of an utterance
+    CONTESTED = 1  # words that decide whether the machine is interrupted
+    LIVE = 2  # words shown while a person speaks; replaced by newer ones, dropped when busy
 
 
 @dataclass(eq=False)

@@ -360,7 +360,7 @@ class Listener:
             due = now - live.requested_at >= self._policy.partial_interval
         if not due:
             return []
-        urgency = Urgency.AWAITED if self.attentive else Urgency.LIVE
+        urgency = Urgency.CONTESTED if self.attentive else Urgency.LIVE
         live.pending = Transcribe(self._turn, self._utterance.audio(), urgency)
         live.requested_at = now
         return [live.pending]

@@ -1,8 +1,9 @@
 """Which transcription runs next when several people speak.
 
-Two lanes, a thread each. The first takes only what somebody waits for: the end of an utterance, a
-possible interruption. The second takes live transcripts, and only while the first has nothing to
-do, so that a final transcript is never held up by somebody's partial one.
+Two threads. The first takes what somebody waits for: the end of an utterance, then what may be an
+interruption. The second takes live transcripts while the first has nothing to do, and the end of an
+utterance that comes while the first listens for an interruption: a final transcript is never held
+up by somebody's partial one.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ class Scheduler:
         self._dropped = dropped
         self._changed = threading.Condition()
         self._waiting: list[Job] = []
-        self._awaited_running = 0
+        self._first_runs: Urgency | None = None
         self._closed = False
         self._threads = [
-            threading.Thread(target=self._work, args=(lane,), name=f"transcribe-{lane.name}")
-            for lane in Urgency
+            threading.Thread(target=self._work, args=(first,), name=f"transcribe-{number}")
+            for number, first in enumerate((True, False), start=1)
         ]
         for thread in self._threads:
             thread.daemon = True
@@ -64,7 +65,7 @@ class Scheduler:
         with self._changed:
             for older in [known for known in self._waiting if _replaces(job, known)]:
                 self._waiting.remove(older)
-                if older.event.urgency == Urgency.LIVE:
+                if older.event.revision is None:
                     self._dropped(older)
             self._waiting.append(job)
             self._changed.notify_all()
@@ -81,40 +82,48 @@ class Scheduler:
         for thread in self._threads:
             thread.join(_WAIT)
 
-    def _work(self, lane: Urgency) -> None:
-        while (batch := self._take(lane)) is not None:
+    def _work(self, first: bool) -> None:
+        while (batch := self._take(first)) is not None:
             try:
                 transcripts = self._transcriber.transcribe([job.request for job in batch])
                 texts = [transcript.text for transcript in transcripts]
             except ModelError as error:
                 logger.error("a transcription failed: %s", error)
                 texts = [NOTHING_HEARD.text] * len(batch)
-            if lane == Urgency.AWAITED:
+            if first:
                 with self._changed:
-                    self._awaited_running -= 1
+                    self._first_runs = None
                     self._changed.notify_all()
             for job, text in zip(batch, texts, strict=True):
                 self._done(job, text)
 
-    def _take(self, lane: Urgency) -> list[Job] | None:
-        """The lane's next jobs, as many as the transcriber takes at once; None at the end."""
+    def _take(self, first: bool) -> list[Job] | None:
+        """A thread's next jobs, as many as the transcriber takes at once; None at the end."""
         with self._changed:
             while not self._closed:
-                batch = [job for job in self._waiting if job.event.urgency == lane]
-                free = lane == Urgency.AWAITED or not self._awaited_work()
-                if batch and free:
+                urgency = self._next_for_first() if first else self._next_for_second()
+                if urgency is not None:
+                    batch = [job for job in self._waiting if job.event.urgency == urgency]
                     batch = batch[: self._transcriber.max_batch]
                     for job in batch:
                         self._waiting.remove(job)
-                    if lane == Urgency.AWAITED:
-                        self._awaited_running += 1
+                    if first:
+                        self._first_runs = urgency
                     return batch
                 self._changed.wait(_WAIT)
             return None
 
-    def _awaited_work(self) -> bool:
-        waiting = any(job.event.urgency == Urgency.AWAITED for job in self._waiting)
-        return waiting or self._awaited_running > 0
+    def _next_for_first(self) -> Urgency | None:
+        return min((u for u in self._urgencies() if u != Urgency.LIVE), default=None)
+
+    def _next_for_second(self) -> Urgency | None:
+        waiting = self._urgencies()
+        if self._first_runs == Urgency.CONTESTED:
+            return Urgency.AWAITED if Urgency.AWAITED in waiting else None
+        return Urgency.LIVE if self._first_runs is None and waiting == {Urgency.LIVE} else None
+
+    def _urgencies(self) -> set[Urgency]:
+        return {job.event.urgency for job in self._waiting}
 
 
 def _replaces(newer: Job, older: Job) -> bool:

@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from fusion import tls
 from fusion.board import Board, Phase, Service
 from fusion.channels import Inbox, Outbox
-from fusion.errors import ChannelFullError, ConfigurationError, ProtocolError
+from fusion.errors import ChannelFullError, ProtocolError
 from fusion.http import Door
 from fusion.messages import Message, SessionEnded, SessionStarted
+from fusion.ports import open_port
 from fusion.receiving import received
 from fusion.selection import TRANSCRIBERS, choose, survey
 from fusion.service import child_process
@@ -79,6 +79,7 @@ class Client:
     connected_at: float
     outgoing: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(_MOST_UNSENT))
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
+    farewell: asyncio.Task[None] | None = None
 
     def tell(self, fields: dict[str, object]) -> None:
         """Queue a JSON message; a client that does not read is disconnected."""
@@ -377,9 +378,12 @@ class TranscriptionServer:
                 if client.session.idle(now):
                     continue
                 self._carry_out(client, client.session.tick(now))
-                if client.session.finished(now):
-                    await self._drain(client)
-                    await client.connection.close(1000, "all is said")
+                if client.session.finished(now) and client.farewell is None:
+                    client.farewell = asyncio.create_task(self._say_farewell(client))
+
+    async def _say_farewell(self, client: Client) -> None:
+        await self._drain(client)
+        await client.connection.close(1000, "all is said")
 
     def close(self) -> None:
         self._scheduler.close()
@@ -408,29 +412,8 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     language_model = Outbox(links.transcription_queue, links.authkey)
     voice = Outbox(links.audio_queue, links.authkey)
     door = Door(settings, board.not_ready)
-    ready: asyncio.Future[TranscriptionServer] = asyncio.get_running_loop().create_future()
-
-    async def on_connection(connection: ServerConnection) -> None:
-        server = await asyncio.shield(ready)
-        await server.welcome(connection, door)
-
-    try:
-        port = await serve(
-            on_connection,
-            settings.host,
-            settings.transcription_port,
-            ssl=tls.ssl_context(settings),
-            process_request=door.answer,
-            compression=None,
-            max_size=settings.max_message_bytes,
-        )
-    except OSError as error:
-        raise ConfigurationError(
-            f"Port {settings.transcription_port} for transcription cannot be opened "
-            f"({error.strerror}); stop the program that uses it or choose another with "
-            "--transcription_port."
-        ) from error
-    async with port:
+    port = open_port(settings, "transcription", door=door, max_size=settings.max_message_bytes)
+    async with port as welcome:
         board.report(Service.TRANSCRIPTION, Phase.WAITING)
         while not stop.is_set() and not await asyncio.to_thread(
             board.wait_for, Service.VOICE, _TICK
@@ -442,7 +425,7 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
         transcriber = await asyncio.to_thread(load, settings)
         detector = await asyncio.to_thread(load_turn_detector, settings)
         server = TranscriptionServer(settings, board, transcriber, detector, language_model, voice)
-        ready.set_result(server)
+        welcome.set_result(server.welcome)
         board.report(Service.TRANSCRIPTION, Phase.READY)
         logger.info("listening for audio on port %d", settings.transcription_port)
         clock = asyncio.create_task(server.keep_time())

@@ -8,6 +8,7 @@ language model may work on ahead of time, and when speech interrupts the machine
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,8 +56,14 @@ from whisper_live.listener import (
 )
 from whisper_live.utterance import Piece
 
-# Live transcripts in a row that must disagree with the machine's words where its echo is heard.
-_HEARINGS = 3
+logger = logging.getLogger(__name__)
+
+# Live transcripts in a row that must disagree with the machine's words: where its echo was heard,
+# where it is not known, and where there is none, as the microphone was quiet for so many seconds
+# while the machine spoke. The first words of an echo are often misheard.
+_HEARINGS_WITH_ECHO = 3
+_HEARINGS = 2
+_NO_ECHO_AFTER = 2.0
 
 # With the last word said, a client that sent END_OF_AUDIO may still be playing this much.
 _FAREWELL = 0.5
@@ -102,8 +109,9 @@ class Session:
         # While the machine thinks or speaks, speech has yet to prove that it is meant for it.
         self._contested: set[int] = set()
         self._echoes = ""
-        # Once it has heard itself, it takes more than one hearing to believe that it did not.
         self._echoing = False
+        self._echo_free = False
+        self._undisturbed = 0.0
         self._agreed = 0
         self._proposed: Revision | None = None
         self._shown = False
@@ -134,7 +142,12 @@ class Session:
 
     def hear(self, frame: NDArray[np.float32], probability: float, now: float) -> list[Event]:
         """Take 512 samples of 16 kHz float32 audio with their speech probability."""
-        return self._out(self._follow(self._listener.hear(frame, probability, now), now))
+        events = self._follow(self._listener.hear(frame, probability, now), now)
+        if not self._echoing and self._answers.sounding(now):
+            alone = self._listener.turn is None
+            self._undisturbed = self._undisturbed + FRAME_SECONDS if alone else 0.0
+            self._echo_free = self._echo_free or self._undisturbed >= _NO_ECHO_AFTER
+        return self._out(events)
 
     def end_turn(self, now: float) -> list[Event]:
         """The client says that the person is done."""
@@ -251,17 +264,22 @@ class Session:
         """Decide from its words whether contested speech is meant for the machine."""
         self._echoes = self._answers.echoes(now) or self._echoes
         if is_echo(text, self._echoes, growing=not complete):
-            self._echoing = True
+            self._echoing, self._echo_free = True, False
         minimum = self._policy.barge_in_speech
         if not interrupts(text, self._echoes, self._listener.speech, minimum, complete=complete):
             self._agreed = 0
             return []
         self._agreed += 1
-        certain = complete or not self._echoing or is_command(text)
-        if not certain and self._agreed < _HEARINGS:
+        if not (complete or is_command(text)) and self._agreed < self._hearings_needed():
             return []
+        logger.debug("turn %d interrupts with %r the words %r", turn, text, self._echoes)
         self._resolve(turn)
         return self._answers.interrupt(now) if self._policy.barge_in else []
+
+    def _hearings_needed(self) -> int:
+        if self._echo_free or not self._echoes:
+            return 1
+        return _HEARINGS_WITH_ECHO if self._echoing else _HEARINGS
 
     def _heard(self, event: Heard, now: float) -> list[Event]:
         events: list[Event] = []

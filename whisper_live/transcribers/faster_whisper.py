@@ -43,6 +43,11 @@ HOP = 160
 
 WHOLE_WINDOW = int(WINDOW_SECONDS * SAMPLE_RATE) // HOP
 HALF_WINDOW = WHOLE_WINDOW // 2
+LEAD_IN = 20
+"""Mel frames of silence encoded before the speech: an utterance begins almost with its first word,
+which Whisper hears badly. Over 126 utterances as the detector cuts them the word error rate was
+5.8 % without and 4.5 % with it; anything from 0.1 to 0.3 s does."""
+
 MARGIN = 100
 """Mel frames of silence encoded after the speech, before the prepared silence follows."""
 
@@ -290,7 +295,8 @@ class FasterWhisper:
         window = HALF_WINDOW if max(frames) <= HALF_WINDOW else WHOLE_WINDOW
         padded = []
         for each, count in zip(audio, frames, strict=True):
-            speech = np.asarray(self._encode(self._mel_frames(each, count)[np.newaxis]))
+            mel = self._mel_frames(each, count, lead_in=LEAD_IN)
+            speech = np.asarray(self._encode(mel[np.newaxis]))
             padded.append(np.concatenate([speech, self._silence[:, count // 2 : window // 2]], 1))
         return ctranslate2.StorageView.from_array(np.concatenate(padded))
 
@@ -302,11 +308,17 @@ class FasterWhisper:
         """Mel frames float32 [batch, bands, frames] to states [batch, frames / 2, width]."""
         return self._model.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(mel)))
 
-    def _mel_frames(self, audio: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-        """Log-mel [bands, frames] of the audio, cut or followed by silence to fit."""
+    def _mel_frames(
+        self, audio: NDArray[np.float32], frames: int, lead_in: int = 0
+    ) -> NDArray[np.float32]:
+        """Log-mel [bands, frames] of the audio, cut or set in silence to fit.
+
+        As much of `lead_in` frames of silence as there is room for come first.
+        """
         padded = np.zeros(frames * HOP, np.float32)
         kept = audio[: len(padded)]
-        padded[: len(kept)] = kept
+        first = min(lead_in * HOP, len(padded) - len(kept))
+        padded[first : first + len(kept)] = kept
         mel: NDArray[np.float32] = self._mel(padded, padding=0)
         return mel
 
@@ -326,7 +338,7 @@ def is_said_again(text: str) -> bool:
 
 def _frames_to_encode(samples: int) -> int:
     """How many mel frames to encode: even, as the encoder makes one state of two."""
-    frames = -(-samples // HOP) + MARGIN
+    frames = LEAD_IN + -(-samples // HOP) + MARGIN
     return min(frames + frames % 2, WHOLE_WINDOW)
 
 

@@ -1,0 +1,52 @@
+"""A WebSocket port that takes clients in before the model behind it is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from websockets.asyncio.server import ServerConnection, serve
+
+from fusion import tls
+from fusion.errors import ConfigurationError
+from fusion.http import Door
+from fusion.settings import Settings
+
+Welcome = Callable[[ServerConnection, Door], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def open_port(
+    settings: Settings, purpose: str, *, door: Door, max_size: int
+) -> AsyncIterator[asyncio.Future[Welcome]]:
+    """Listen on the `purpose` port ("transcription" or "speech") for messages of `max_size` bytes.
+
+    Clients wait until the future that this yields has what serves them. Raises ConfigurationError
+    when the port cannot be opened.
+    """
+    setting = f"{purpose}_port"
+    number: int = getattr(settings, setting)
+    welcome: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
+
+    async def on_connection(connection: ServerConnection) -> None:
+        serve_client = await asyncio.shield(welcome)
+        await serve_client(connection, door)
+
+    try:
+        port = await serve(
+            on_connection,
+            settings.host,
+            number,
+            ssl=tls.ssl_context(settings),
+            process_request=door.answer,
+            compression=None,
+            max_size=max_size,
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"Port {number} for {purpose} cannot be opened ({error.strerror}); "
+            f"stop the program that uses it or choose another with --{setting}."
+        ) from error
+    async with port:
+        yield welcome

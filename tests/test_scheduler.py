@@ -1,0 +1,180 @@
+"""Which transcription goes first, with a transcriber that answers when the test says so."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from fusion.errors import ModelError
+from whisper_live.events import Revision, Transcribe, Urgency
+from whisper_live.scheduler import Job, Scheduler
+from whisper_live.transcribers.base import Transcript, TranscriptionRequest
+from whisper_live.utterance import Piece
+
+TIMEOUT = 5.0
+
+
+class Gated:
+    """Transcribes a request (named by the length of its audio) once the test lets it go."""
+
+    name = "gated"
+    languages = frozenset({"en"})
+    max_batch = 1
+
+    def __init__(self) -> None:
+        self.running: list[int] = []
+        self.changed = threading.Condition()
+        self.gates: dict[int, threading.Event] = {}
+
+    def gate(self, number: int) -> threading.Event:
+        with self.changed:
+            return self.gates.setdefault(number, threading.Event())
+
+    def warm_up(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def transcribe(
+        self,
+        requests: Sequence[TranscriptionRequest],
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[Transcript]:
+        number = len(requests[0].audio)
+        with self.changed:
+            self.running.append(number)
+            self.changed.notify_all()
+        assert self.gate(number).wait(TIMEOUT)
+        if number == 13:
+            raise ModelError("broken on purpose")
+        return [Transcript(str(number), "en")]
+
+
+class World:
+    """A scheduler, its transcriber, and what came of the jobs."""
+
+    def __init__(self) -> None:
+        self.transcriber = Gated()
+        self.results: list[tuple[str, str]] = []
+        self.dropped: list[Job] = []
+        self.changed = threading.Condition()
+        self.scheduler = Scheduler(self.transcriber, self._done, self.dropped.append)
+
+    def _done(self, job: Job, text: str) -> None:
+        with self.changed:
+            self.results.append((job.session, text))
+            self.changed.notify_all()
+
+    def submit(self, number: int, urgency: Urgency, session: str = "", turn: int = 1) -> Job:
+        audio = np.zeros(number, np.float32)
+        revision = Revision(turn, 1, 0.0, 0) if urgency == Urgency.AWAITED else None
+        event = Transcribe(turn, audio, urgency, revision=revision)
+        job = Job(session or str(number), event, TranscriptionRequest(audio))
+        self.scheduler.submit(job)
+        return job
+
+    def let(self, number: int) -> None:
+        self.transcriber.gate(number).set()
+
+    def runs(self, *numbers: int) -> bool:
+        with self.transcriber.changed:
+            return self.transcriber.changed.wait_for(
+                lambda: self.transcriber.running == list(numbers), TIMEOUT
+            )
+
+    def came(self, count: int) -> list[str]:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.results) >= count, TIMEOUT)
+            return [text for _, text in self.results]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    for gate in world.transcriber.gates.values():
+        gate.set()
+    world.scheduler.close()
+
+
+def test_live_transcripts_wait_for_what_is_awaited(world: World) -> None:
+    world.submit(1, Urgency.AWAITED)
+    assert world.runs(1)
+    world.submit(2, Urgency.LIVE)
+    world.submit(3, Urgency.AWAITED)
+    world.let(1)
+    assert world.runs(1, 3)
+    world.let(3)
+    assert world.runs(1, 3, 2)
+    world.let(2)
+    assert world.came(3) == ["1", "3", "2"]
+
+
+def test_an_end_goes_before_a_possible_interruption(world: World) -> None:
+    world.submit(1, Urgency.AWAITED)
+    assert world.runs(1)
+    world.submit(2, Urgency.CONTESTED)
+    world.submit(3, Urgency.AWAITED)
+    world.let(1)
+    assert world.runs(1, 3)
+
+
+def test_an_end_does_not_wait_for_a_possible_interruption(world: World) -> None:
+    world.submit(1, Urgency.CONTESTED)
+    assert world.runs(1)
+    world.submit(2, Urgency.AWAITED)
+    assert world.runs(1, 2)
+    world.let(2)
+    assert world.came(1) == ["2"]
+
+
+def test_an_end_does_not_wait_for_a_live_transcript(world: World) -> None:
+    world.submit(1, Urgency.LIVE)
+    assert world.runs(1)
+    world.submit(2, Urgency.AWAITED)
+    assert world.runs(1, 2)
+
+
+@pytest.mark.parametrize("urgency", [Urgency.LIVE, Urgency.CONTESTED])
+def test_a_live_transcript_that_gives_way_is_reported(world: World, urgency: Urgency) -> None:
+    world.submit(1, Urgency.AWAITED, session="other")
+    assert world.runs(1)
+    waiting = world.submit(2, urgency, session="one")
+    world.submit(3, Urgency.AWAITED, session="one")
+    assert world.dropped == [waiting]
+    world.let(1)
+    assert world.runs(1, 3)
+
+
+def test_a_piece_gives_way_to_nothing(world: World) -> None:
+    world.submit(1, Urgency.AWAITED, session="other")
+    assert world.runs(1)
+    audio = np.zeros(2, np.float32)
+    event = Transcribe(1, audio, Urgency.AWAITED, piece=Piece(0, 1))
+    world.scheduler.submit(Job("one", event, TranscriptionRequest(audio)))
+    world.submit(3, Urgency.AWAITED, session="one")
+    for number in (1, 2, 3):
+        world.let(number)
+    assert world.came(3) == ["1", "2", "3"]
+
+
+def test_a_session_that_is_over_is_forgotten(world: World) -> None:
+    world.submit(1, Urgency.AWAITED, session="other")
+    assert world.runs(1)
+    world.submit(2, Urgency.AWAITED, session="one")
+    world.submit(3, Urgency.AWAITED, session="other", turn=2)
+    world.scheduler.forget("one")
+    world.let(1)
+    assert world.runs(1, 3)
+
+
+def test_a_failure_is_no_words(world: World) -> None:
+    world.submit(13, Urgency.AWAITED)
+    world.let(13)
+    world.submit(2, Urgency.AWAITED)
+    world.let(2)
+    assert world.came(2) == ["", "2"]

@@ -1,0 +1,252 @@
+"""Who hears what: the speech server over real sockets, with a voice that speaks at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from fusion.http import Door
+from fusion.messages import (
+    Commit,
+    Interruption,
+    Message,
+    ReplyEnded,
+    ReplyText,
+    SessionEnded,
+    SessionStarted,
+    SpeechEnded,
+)
+from fusion.ports import open_port
+from fusion.settings import Settings
+from tests.running import free_ports
+from tts_service import SpeechServer
+from voices.base import OUTPUT_RATE
+
+
+class Humming:
+    """A voice that says a tenth of a second for each word, at once."""
+
+    name = "humming"
+    sample_rate = OUTPUT_RATE
+    max_concurrent = 1
+
+    def warm_up(self) -> None:
+        pass
+
+    def synthesize(
+        self,
+        text: str,
+        *,
+        language: str = "en",
+        speaker: str = "",
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[NDArray[np.float32]]:
+        for _ in text.split():
+            yield np.full(OUTPUT_RATE // 10, 0.5, np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Running:
+    """The server with what it reports, and its address."""
+
+    server: SpeechServer
+    port: int
+    reports: list[Message] = field(default_factory=list)
+
+    async def begin(self, session: str, address: str = "localhost") -> None:
+        """Start a session, and let a connection that waits for it find it."""
+        self.server.handle(SessionStarted(session, f"key-{session}", address, "en", "", ""))
+        await asyncio.sleep(0.1)
+
+    def end(self, session: str) -> None:
+        self.server.handle(SessionEnded(session))
+
+    def reply(self, session: str, text: str, turn: int = 1) -> None:
+        now = time.monotonic()
+        self.server.handle(Commit(session, turn, 1, "question"))
+        self.server.handle(ReplyText(session, turn, 1, text, now))
+        self.server.handle(ReplyEnded(session, turn, 1, text, now))
+
+    def connect(self, key: str | None = None) -> connect:
+        query = "" if key is None else f"?key={key}"
+        return connect(f"ws://127.0.0.1:{self.port}/{query}", max_size=None, proxy=None)
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    [port] = free_ports(1)
+    settings = Settings(host="127.0.0.1", speech_port=port)
+    reports: list[Message] = []
+    server = SpeechServer(Humming(), settings, reports.append)
+    door = Door(settings, lambda: None)
+    async with open_port(settings, "speech", door=door, max_size=4096) as welcome:
+        welcome.set_result(server.welcome)
+        yield Running(server, port, reports)
+        server.close()
+
+
+async def whole_reply(socket: ClientConnection) -> float:
+    """Seconds of sound of the next message, which an old client gets as one."""
+    sound = await asyncio.wait_for(socket.recv(), 5)
+    assert isinstance(sound, bytes)
+    return len(sound) / 4 / OUTPUT_RATE
+
+
+async def messages_until(socket: ClientConnection, event: str) -> list[dict[str, Any] | float]:
+    """Events, and the seconds of each chunk of sound, up to an event."""
+    got: list[dict[str, Any] | float] = []
+    while True:
+        message = await asyncio.wait_for(socket.recv(), 5)
+        if isinstance(message, bytes):
+            got.append(len(message) / 4 / OUTPUT_RATE)
+        else:
+            got.append(json.loads(message))
+            if got[-1]["event"] == event:  # type: ignore[index]
+                return got
+
+
+async def nothing_more(socket: ClientConnection) -> None:
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(socket.recv(), 0.3)
+
+
+async def test_a_keyed_client_gets_a_reply_in_order(running: Running) -> None:
+    await running.begin("a")
+    async with running.connect("key-a") as socket:
+        running.reply("a", "One two three.")
+        got = await messages_until(socket, "reply_end")
+    events = [each for each in got if isinstance(each, dict)]
+    assert [each["event"] for each in events] == ["reply_start", "clause", "reply_end"]
+    assert got[:2] == events[:2]
+    assert sum(each for each in got if isinstance(each, float)) == pytest.approx(0.3)
+    assert events[-1] == {
+        "event": "reply_end",
+        "turn": 1,
+        "spoken": "One two three.",
+        "interrupted": False,
+    }
+
+
+async def test_an_old_client_gets_one_message_a_reply(running: Running) -> None:
+    async with running.connect() as socket:
+        await running.begin("a")
+        running.reply("a", "One two three. Four five six.")
+        assert await whole_reply(socket) == pytest.approx(0.6)
+        await nothing_more(socket)
+
+
+async def test_an_old_client_hears_its_next_session_too(running: Running) -> None:
+    await running.begin("a")
+    async with running.connect() as socket:
+        running.reply("a", "One.")
+        assert await whole_reply(socket) == pytest.approx(0.1)
+        running.end("a")
+        await asyncio.sleep(0.1)
+        await running.begin("b")
+        running.reply("b", "One two.")
+        assert await whole_reply(socket) == pytest.approx(0.2)
+
+
+async def test_a_key_takes_a_session_from_an_old_client(running: Running) -> None:
+    await running.begin("a")
+    async with running.connect() as old:
+        await asyncio.sleep(0.1)
+        async with running.connect("key-a") as keyed:
+            await asyncio.sleep(0.1)
+            running.reply("a", "One.")
+            await messages_until(keyed, "reply_end")
+        await running.begin("b")
+        running.reply("b", "One two.")
+        assert await whole_reply(old) == pytest.approx(0.2)
+
+
+async def test_an_old_client_never_hears_a_session_with_a_key(running: Running) -> None:
+    await running.begin("a")
+    async with running.connect("key-a"):
+        pass
+    async with running.connect() as old:
+        await asyncio.sleep(0.1)
+        running.reply("a", "One.")
+        await nothing_more(old)
+
+
+async def test_an_old_client_hears_nothing_from_elsewhere(running: Running) -> None:
+    await running.begin("a", address="192.0.2.7")
+    async with running.connect() as old:
+        running.reply("a", "One.")
+        await nothing_more(old)
+
+
+async def test_a_second_connection_with_the_key_takes_the_first_ones_place(
+    running: Running,
+) -> None:
+    await running.begin("a")
+    async with running.connect("key-a") as first, running.connect("key-a") as second:
+        with pytest.raises(ConnectionClosed):
+            await asyncio.wait_for(first.recv(), 5)
+        assert first.close_code == 1001
+        running.reply("a", "One.")
+        await messages_until(second, "reply_end")
+        running.end("a")
+        with pytest.raises(ConnectionClosed):
+            await asyncio.wait_for(second.recv(), 5)
+        assert second.close_code == 1000
+
+
+async def test_nothing_is_heard_after_a_flush(running: Running) -> None:
+    await running.begin("a")
+    async with running.connect("key-a") as socket:
+        running.reply("a", "word " * 100)
+        await messages_until(socket, "clause")
+        await asyncio.sleep(0.2)
+        running.server.handle(Interruption("a", 1))
+        got = await messages_until(socket, "reply_end")
+        assert isinstance(got[-2], dict)
+        assert got[-2]["event"] == "flush"
+        assert isinstance(got[-1], dict)
+        assert got[-1]["interrupted"] is True
+        assert 0 < len(got[-1]["spoken"]) < 500
+        await nothing_more(socket)
+    ended = [report for report in running.reports if isinstance(report, SpeechEnded)]
+    assert [report.spoken for report in ended] == [got[-1]["spoken"]]
+
+
+async def test_a_reply_that_was_sent_is_flushed_but_not_ended_again(running: Running) -> None:
+    await running.begin("a")
+    async with running.connect("key-a") as socket:
+        running.reply("a", "One.")
+        await messages_until(socket, "reply_end")
+        running.server.handle(Interruption("a", 1))
+        assert await messages_until(socket, "flush") == [{"event": "flush", "turn": 1}]
+        await nothing_more(socket)
+
+
+async def test_a_client_that_does_not_read_holds_up_nobody(running: Running) -> None:
+    await running.begin("stuck")
+    await running.begin("a")
+    async with contextlib.AsyncExitStack() as sockets:
+        stuck = await sockets.enter_async_context(running.connect())
+        stuck.transport.pause_reading()
+        await asyncio.sleep(0.1)
+        running.reply("stuck", "word " * 400)  # more than the sockets' buffers hold
+        await asyncio.sleep(1.0)
+        running.server.handle(Interruption("stuck", 1))
+        running.end("stuck")
+        socket = await sockets.enter_async_context(running.connect("key-a"))
+        running.reply("a", "One.")
+        await messages_until(socket, "reply_end")
+        stuck.transport.abort()
