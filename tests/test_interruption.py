@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from whisper_live.interruption import is_backchannel, is_echo
+from whisper_live.interruption import is_backchannel, is_command, is_echo
 
 # A machine that others use as well is slow at times; that is no failure.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -96,20 +96,47 @@ def test_numbers_and_symbols_are_compared_as_said() -> None:
     assert is_echo("fifty percent", "It has 3 parts and fifty % of them.")
 
 
+@pytest.mark.parametrize("growing", [False, True])
+def test_a_persons_words_within_the_echo_are_noticed(growing: bool) -> None:
+    """The microphone hears both, and most of the words are the machine's."""
+    heard = (
+        "The Brooklyn Bridge is a suspension bridge in New York City. It was opened in 1883, "
+        "would you please turn on the living room lamp now"
+    )
+    assert not is_echo(heard, SPEECH, growing=growing, likely=True)
+
+
+def test_an_echo_that_repeats_itself_is_one() -> None:
+    once = "Music has the ability to heal."
+    assert is_echo(" ".join([once] * 9), f"It is a language. {once} {once}")
+
+
+def test_the_last_word_of_a_growing_echo_may_be_a_bad_guess() -> None:
+    heard = "It was opened in 1883 and it connects my hat in with No."
+    assert is_echo(heard, SPEECH, growing=True)
+    assert not is_echo(heard, SPEECH)
+
+
+def test_a_command_is_short() -> None:
+    assert is_command("No, stop.")
+    assert is_command("Hold on")
+    assert not is_command("Ashoka was a brilliant and just ruler. No.")
+
+
 def test_nothing_is_an_echo_of_silence() -> None:
     assert not is_echo("How old is it?", "")
 
 
 @st.composite
 def echoes(draw: st.DrawFn) -> str:
-    """A run of spoken words in which up to 20 % of the letters were misheard."""
+    """A run of spoken words in which up to every fifth letter was misheard."""
     first = draw(st.integers(0, len(WORDS) - 4))
     count = draw(st.integers(4, 20))
     letters = list(" ".join(WORDS[first : first + count]))
-    places = [i for i, c in enumerate(letters) if c.isalpha()]
-    wrong = draw(st.sets(st.sampled_from(places), max_size=len(letters) // 5))
-    for place in wrong:
-        letters[place] = draw(st.sampled_from(string.ascii_lowercase))
+    for start in range(0, len(letters) - 4, 5):
+        place = start + draw(st.integers(0, 4))
+        if letters[place].isalpha() and draw(st.booleans()):
+            letters[place] = draw(st.sampled_from(string.ascii_lowercase))
     return "".join(letters)
 
 

@@ -265,9 +265,9 @@ def test_a_client_that_stops_sending_is_answered() -> None:
 
 
 def test_barge_in_silences_the_machine_and_remembers_what_was_said() -> None:
-    world = World()
+    world = World(reply_seconds=6.0)
     world.speak(1.2)
-    world.silence(1.0)
+    world.silence(2.5)
     assert any(isinstance(f.get("llm_output"), list) for f in world.told)
     world.speak(0.6, "no wait tell me the date")
     interruption = next(m for m in world.to_voice if isinstance(m, Interruption))
@@ -280,6 +280,27 @@ def test_barge_in_silences_the_machine_and_remembers_what_was_said() -> None:
         next(i for i, m in enumerate(world.to_model) if isinstance(m, Commit) and m.turn == 2),
     )
     assert spoken < second
+
+
+def test_where_echo_is_possible_words_are_heard_twice() -> None:
+    """The first words of an echo are often misheard, so one hearing decides nothing."""
+    world = World(reply_seconds=6.0)
+    world.speak(1.2)
+    world.silence(0.6)
+    world.speak(0.45, "tell me the date")
+    assert not any(isinstance(m, Interruption) for m in world.to_voice)
+    world.speak(0.6, "tell me the date of today")
+    assert any(isinstance(m, Interruption) for m in world.to_voice)
+
+
+def test_words_within_its_echo_interrupt_it() -> None:
+    world = World(reply_seconds=6.0)
+    world.speak(1.2)
+    world.silence(0.6)
+    world.speak(1.0, "answer 1.1")
+    assert not any(isinstance(m, Interruption) for m in world.to_voice)
+    world.speak(2.0, "answer 1.1 would you please tell me the date")
+    assert any(isinstance(m, Interruption) for m in world.to_voice)
 
 
 def test_its_own_voice_does_not_interrupt_it() -> None:

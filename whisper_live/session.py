@@ -63,7 +63,7 @@ logger = logging.getLogger(__name__)
 # while the machine spoke. The first words of an echo are often misheard.
 _HEARINGS_WITH_ECHO = 3
 _HEARINGS = 2
-_NO_ECHO_AFTER = 2.0
+_NO_ECHO_AFTER = 1.5
 
 # With the last word said, a client that sent END_OF_AUDIO may still be playing this much.
 _FAREWELL = 0.5
@@ -265,8 +265,14 @@ class Session:
         self._echoes = self._answers.echoes(now) or self._echoes
         if is_echo(text, self._echoes, growing=not complete):
             self._echoing, self._echo_free = True, False
-        minimum = self._policy.barge_in_speech
-        if not interrupts(text, self._echoes, self._listener.speech, minimum, complete=complete):
+        if not interrupts(
+            text,
+            self._echoes,
+            self._listener.speech,
+            self._policy.barge_in_speech,
+            complete=complete,
+            echoing=self._echoing,
+        ):
             self._agreed = 0
             return []
         self._agreed += 1
