@@ -63,3 +63,36 @@ def test_a_phantom_is_a_known_phrase_that_the_model_doubts(
     text: str, no_speech: float, confidence: float, phantom: bool
 ) -> None:
     assert guards.is_phantom(text, no_speech, confidence) is phantom
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("What time is it? What time is it?", True),
+        ("What time is it? What time is it? What", True),
+        ("launch Firefox, launch Firefox, launch Firefox", True),
+        ("How old is the Brooklyn Bridge?", False),
+        ("No, no.", False),
+        ("Bye bye.", False),
+        ("It was the best of times, it was the worst of times.", False),
+        ("", False),
+    ],
+)
+def test_a_sentence_written_twice_is_noticed(text: str, expected: bool) -> None:
+    assert guards.is_said_again(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "once"),
+    [
+        ("What time is it? What time is it? What time is it? What", 1.4, "What time is it?"),
+        ("Go on. Go on.", 0.3, "Go on."),
+        ("Go on. Go on.", 1.0, None),
+        ("What time is it?", 0.1, None),
+        ("", 0.0, None),
+    ],
+)
+def test_nobody_says_a_sentence_faster_than_it_can_be_said(
+    text: str, seconds: float, once: str | None
+) -> None:
+    assert guards.said_once(text, seconds) == once

@@ -147,23 +147,6 @@ def test_a_doubtful_text_is_decoded_again_until_it_is_sound(
     ]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("What time is it? What time is it?", True),
-        ("What time is it? What time is it? What", True),
-        ("launch Firefox, launch Firefox, launch Firefox", True),
-        ("How old is the Brooklyn Bridge?", False),
-        ("No, no.", False),
-        ("Bye bye.", False),
-        ("It was the best of times, it was the worst of times.", False),
-        ("", False),
-    ],
-)
-def test_a_sentence_written_twice_is_noticed(text: str, expected: bool) -> None:
-    assert subject.is_said_again(text) is expected
-
-
 def test_a_final_does_not_wait_for_a_partial(english: FasterWhisper) -> None:
     """Both run at once: together they take less than one after the other, and nobody mixes up."""
     texts: dict[str, list[str]] = {}

@@ -233,7 +233,8 @@ class FasterWhisper:
     ) -> list[Hearing]:
         languages = self._languages_of(requests, encoded)
         prompts = [self._prompt(*pair) for pair in zip(requests, languages, strict=True)]
-        limits = [guards.max_tokens(len(request.audio) / SAMPLE_RATE) for request in requests]
+        lengths = [len(request.audio) / SAMPLE_RATE for request in requests]
+        limits = [guards.max_tokens(seconds) for seconds in lengths]
         results = self._model.generate(
             encoded,
             prompts,
@@ -243,20 +244,25 @@ class FasterWhisper:
             return_no_speech_prob=True,
             **decoding.options,
         )
-        return [self._hearing(*each) for each in zip(results, languages, limits, strict=True)]
+        return [self._hearing(*each) for each in zip(results, languages, lengths, strict=True)]
 
     def _hearing(
-        self, result: ctranslate2.models.WhisperGenerationResult, language: str, limit: int
+        self, result: ctranslate2.models.WhisperGenerationResult, language: str, seconds: float
     ) -> Hearing:
         tokens = result.sequences_ids[0]
         text = self._words.decode(tokens, skip_special_tokens=True).strip()
+        once = guards.said_once(text, seconds)
+        if once is not None:
+            return Hearing(once, language, result.scores[0], result.no_speech_prob, ran_on=False)
         return Hearing(
             text=text,
             language=language,
             # The score leaves the end-of-text token out of its mean; Whisper counts it.
             confidence=result.scores[0] * len(tokens) / (len(tokens) + 1),
             no_speech=result.no_speech_prob,
-            ran_on=len(tokens) >= limit or guards.is_repetitive(text) or is_said_again(text),
+            ran_on=len(tokens) >= guards.max_tokens(seconds)
+            or guards.is_repetitive(text)
+            or guards.is_said_again(text),
         )
 
     def _languages_of(
@@ -321,19 +327,6 @@ class FasterWhisper:
         padded[first : first + len(kept)] = kept
         mel: NDArray[np.float32] = self._mel(padded, padding=0)
         return mel
-
-
-def is_said_again(text: str) -> bool:
-    """Whether the text is one phrase of two words or more, over and over, cut off or not.
-
-    On short texts the compression ratio does not show it: "What time is it? What time is it?"
-    """
-    words = [word.strip(".,!?").lower() for word in text.split()]
-    return any(
-        all(word == words[i % period] for i, word in enumerate(words))
-        for period in range(2, len(words) // 2 + 1)
-        if len(set(words[:period])) > 1
-    )
 
 
 def _frames_to_encode(samples: int) -> int:

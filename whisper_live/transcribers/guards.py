@@ -21,6 +21,9 @@ SPARE_TOKENS = 16
 TOKENS_PER_SECOND = 15.0
 """Fast English is about 6 tokens a second; scripts that Whisper spells in bytes need more."""
 
+FASTEST_SPEECH = 8.0
+"""Words a second that nobody exceeds: fast English is about 5."""
+
 PHANTOMS = frozenset(
     {
         "you",
@@ -49,6 +52,32 @@ def compression_ratio(text: str) -> float:
 def is_repetitive(text: str) -> bool:
     """Whether the decoder fell into a loop and wrote the same words again and again."""
     return compression_ratio(text) > COMPRESSION_LIMIT
+
+
+def is_said_again(text: str) -> bool:
+    """Whether the text is one phrase of two words or more, over and over, cut off or not.
+
+    On short texts the compression ratio does not show it: "What time is it? What time is it?"
+    """
+    return _period(text) > 0
+
+
+def said_once(text: str, seconds: float) -> str | None:
+    """The phrase that a loop repeats, where nobody can have said all of it in `seconds`."""
+    words, period = text.split(), _period(text)
+    too_fast = len(words) > FASTEST_SPEECH * seconds
+    return " ".join(words[:period]) if period and too_fast else None
+
+
+def _period(text: str) -> int:
+    """How many words the phrase has that makes up the text; 0 when it is no such loop."""
+    words = [word.strip(".,!?").lower() for word in text.split()]
+    for period in range(2, len(words) // 2 + 1):
+        if len(set(words[:period])) > 1 and all(
+            word == words[i % period] for i, word in enumerate(words)
+        ):
+            return period
+    return 0
 
 
 def max_tokens(seconds: float) -> int:
