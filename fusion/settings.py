@@ -194,7 +194,7 @@ class Settings:
         True, "listening", "judge from voice and words whether the person is done"
     )
     wait_done: float = _setting(
-        0.26, "listening", "seconds of silence that end a turn when voice and words say it is over"
+        0.4, "listening", "seconds of silence that end a turn when voice and words say it is over"
     )
     wait_unsure: float = _setting(
         0.9, "listening", "the same when they disagree, or when smart_turn is off"

@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fusion import models
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
-from voices import piper
+from voices import piper, vits
 from voices.base import Voice
-from voices.piper import PAUSE_GAP, SENTENCE_GAP, PiperVoice
+from voices.piper import PAUSE_GAP, SENTENCE_GAP, Edges, PiperVoice
 
 SENTENCE = "The bridge was opened in 1883."
 LONG = (
@@ -81,38 +84,107 @@ def test_sound_begins_at_once_and_gaps_fit_the_punctuation(
     assert gap - 0.02 <= after < gap + 0.1
 
 
-def test_each_sentence_comes_by_itself(voice: PiperVoice) -> None:
-    chunks = list(voice.synthesize("It is old. Is it long? No!"))
-    assert len(chunks) == 3
-    assert all(silence(c, voice.sample_rate)[1] >= SENTENCE_GAP - 0.02 for c in chunks)
+def test_sound_comes_in_pieces_while_it_is_made(voice: PiperVoice) -> None:
+    chunks = list(voice.synthesize(LONG.replace(",", "")))
+    seconds = [len(chunk) / voice.sample_rate for chunk in chunks]
+    assert seconds[0] < 0.6
+    assert len(chunks) > 5
+    assert max(seconds) < 2.0
 
 
-def test_a_long_sentence_comes_in_parts_cut_at_commas(voice: PiperVoice) -> None:
-    chunks = list(voice.synthesize(LONG))
-    assert len(chunks) >= 2
-    assert all(len(c) / voice.sample_rate > 1.0 for c in chunks)
-    assert all(silence(c, voice.sample_rate)[1] < SENTENCE_GAP for c in chunks[:-1])
+def test_the_pieces_are_the_whole(voice: PiperVoice) -> None:
+    """The vocoder's work in pieces, against the same frames at once."""
+    assert voice._vocoder is not None
+    assert voice._halves is not None
+    [part] = voice._phonemize(SENTENCE)
+    inputs = voice._inputs(voice._phonemizer.phonemes_to_ids(part), "")
+    [latent] = voice._acoustic.run(None, inputs)
+    whole = voice._vocoder.run(None, {voice._halves.latent: latent})[0].reshape(-1)
+    hop = len(whole) // latent.shape[-1]
+    joined = np.concatenate(
+        [
+            voice._vocoder.run(None, {voice._halves.latent: latent[..., run]})[0].reshape(-1)[
+                drop * hop : (drop + keep) * hop
+            ]
+            for run, drop, keep in vits.pieces(latent.shape[-1])
+        ]
+    )
+    assert len(joined) == len(whole)
+    assert np.abs(joined - whole).max() < 1e-4 * np.abs(whole).max()
+
+
+@given(st.integers(0, 2000))
+def test_pieces_follow_one_another(frames: int) -> None:
+    at = 0
+    for run, drop, keep in vits.pieces(frames):
+        assert run.start + drop == at
+        assert run.stop <= frames
+        at += keep
+        assert run.stop == min(frames, at + vits.CONTEXT)
+    assert at == frames
+
+
+def test_a_model_without_a_vocoder_to_be_seen_is_left_whole(tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, [1])
+    result = onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Identity", ["input"], ["output"], name="/flow/Identity")
+    graph = onnx.helper.make_graph([node], "voice", [value], [result])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "ann.onnx")
+    assert vits.split(tmp_path / "ann.onnx") is None
+
+
+def test_a_voice_that_is_left_whole_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vits, "split", lambda path: None)
+    whole = piper.load(Settings())
+    sound, rest = whole.synthesize(SENTENCE)
+    whole.close()
+    assert len(sound) > whole.sample_rate
+    assert len(rest) == pytest.approx(SENTENCE_GAP * whole.sample_rate, abs=1)
+
+
+def test_sentences_are_set_apart(voice: PiperVoice) -> None:
+    samples = say(voice, "It is old. Is it long? No!")
+    frames = samples[: len(samples) // 220 * 220].reshape(-1, 220)
+    quiet = np.sqrt(np.square(frames).mean(axis=1)) < 0.01 * np.abs(samples).max()
+    runs = "".join("q" if frame else "s" for frame in quiet).strip("q").split("s")
+    assert sum(len(run) >= 100 * SENTENCE_GAP - 4 for run in runs) == 2
+
+
+def test_edges_do_not_depend_on_the_pieces() -> None:
+    quiet, sound = np.zeros(3000, np.float32), np.ones(5000, np.float32)
+    samples = np.concatenate([quiet, sound, quiet, sound, quiet])
+
+    def cut(step: int) -> np.ndarray:
+        edges = Edges(16_000, 0.1)
+        made = [edges.feed(samples[at : at + step]) for at in range(0, len(samples), step)]
+        return np.concatenate([*made, edges.finish(0.1)])
+
+    whole = cut(len(samples))
+    assert len(whole) == pytest.approx(160 + 5000 + 3000 + 5000 + 1600, abs=320)
+    assert np.array_equal(cut(160), whole)
+    assert len(cut(1000)) == pytest.approx(len(whole), abs=320)
+    assert not len(Edges(16_000, 0.1).finish(0.2))
 
 
 def test_a_cancel_stops_the_model_in_the_middle_of_its_work(voice: PiperVoice) -> None:
     text = LONG.replace(",", "")  # one part: seconds of work
     started = time.monotonic()
-    list(voice.synthesize(text))
-    whole = time.monotonic() - started
+    whole = say(voice, text)
+    needed = time.monotonic() - started
 
     def cancelled() -> bool:
-        return time.monotonic() - started > 0.1
+        return time.monotonic() - started > needed / 4
 
     started = time.monotonic()
-    assert list(voice.synthesize(text, cancelled=cancelled)) == []
-    assert time.monotonic() - started < max(0.5, whole / 2)
+    made = list(voice.synthesize(text, cancelled=cancelled))
+    assert sum(map(len, made)) < len(whole) / 2
     assert say(voice, SENTENCE).size  # the voice is fine after it
 
 
 def test_a_cancel_before_the_start_does_nothing(
     voice: PiperVoice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(PiperVoice, "_run")
+    monkeypatch.setattr(voice, "_acoustic", None)
     assert list(voice.synthesize(SENTENCE, cancelled=lambda: True)) == []
 
 
@@ -123,6 +195,7 @@ def test_a_cancel_between_sentences_ends_the_sound(voice: PiperVoice) -> None:
     ):
         chunks.append(chunk)
     assert len(chunks) == 1
+    assert len(chunks[0]) < voice.sample_rate
 
 
 def test_several_threads_speak_at_once(voice: PiperVoice) -> None:
@@ -172,7 +245,7 @@ def test_one_of_several_speakers_is_chosen(voice: PiperVoice) -> None:
 
 def test_a_failing_model_is_a_model_error(voice: PiperVoice) -> None:
     with pytest.raises(ModelError, match="failed"):
-        voice._run([100_000], "", lambda: False)  # no such phoneme
+        list(voice._run([100_000], "", lambda: False))  # no such phoneme
 
 
 def test_close_twice() -> None:

@@ -2,7 +2,7 @@
 
 A voice is an ONNX model with its configuration beside it (`NAME.onnx`, `NAME.onnx.json`). The
 `piper` package turns text into phonemes with espeak-ng and knows the configuration; the model is
-run here, so that its threads can be counted and its work be stopped.
+run here, so that its threads can be counted, its work be stopped and its sound come piece by piece.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import (
     Fail,
@@ -34,6 +35,7 @@ from fusion import models
 from fusion.errors import ConfigurationError, ModelError
 from fusion.model_sources import VOICE
 from fusion.settings import Settings
+from voices import vits
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ JOINT_GAP = 0.02
 # Piper itself leaves 30 to 60 ms before a clause and 100 to 230 ms after it (measured with
 # en_US-joe-medium): silence that the listener would wait for, and uneven gaps.
 _AUDIBLE = 0.003
-"""Root mean square of 10 ms that counts as sound, as a share of the clause's peak (-50 dB)."""
+"""Root mean square of 10 ms that counts as sound, as a share of the voice's peak (-50 dB)."""
 _ONSET = 0.01
 """Seconds kept before the first sound."""
 
@@ -91,17 +93,20 @@ class PiperVoice:
         self.max_concurrent = max_concurrent
         self._config = _read_config(path)
         self.sample_rate = int(self._config.sample_rate)
-        self._session = _open_session(path, threads)
-        self._phonemizer = Phonemizer(session=self._session, config=self._config)
-        self._gain = 1.0
+        self._acoustic, self._vocoder, self._halves = _open_model(path, threads)
+        self._phonemizer = Phonemizer(session=self._acoustic, config=self._config)
+        self._peak = _PEAK
         self._workers = concurrent.futures.ThreadPoolExecutor(max_concurrent, "piper")
 
     def warm_up(self) -> None:
         """Speak a few sentences to nobody, and measure how loud the voice is."""
-        self._gain = 1.0
-        sounds = [sound for text in _WARM_UP for sound in self.synthesize(text)]
-        peak = max((float(np.abs(sound).max()) for sound in sounds), default=0.0)
-        self._gain = _PEAK / peak if peak > 0 else 1.0
+        sounds = [
+            sound
+            for text in _WARM_UP
+            for part in self._phonemize(text)
+            for sound in self._run(self._phonemizer.phonemes_to_ids(part), "", lambda: False)
+        ]
+        self._peak = max((float(np.abs(sound).max()) for sound in sounds), default=0.0) or _PEAK
         logger.info("%s is ready", self.name)
 
     def synthesize(
@@ -112,20 +117,23 @@ class PiperVoice:
         speaker: str = "",
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[Sound]:
-        """Yield the sound of one clause, sentence by sentence. See `voices.base.Voice`.
+        """Yield the sound of one clause while it is made. See `voices.base.Voice`.
 
         `language` is not used: a Piper voice speaks one. `speaker` names one of a voice that has
         several. A cancel stops the model within about 100 ms.
         """
         parts = self._phonemize(text)
+        gain = np.float32(_PEAK / self._peak)
         for index, part in enumerate(parts):
+            edges = Edges(self.sample_rate, _AUDIBLE * self._peak)
+            for samples in self._run(self._phonemizer.phonemes_to_ids(part), speaker, cancelled):
+                if len(sound := edges.feed(samples)):
+                    yield np.clip(sound * gain, -1.0, 1.0)
             if cancelled():
                 return
-            samples = self._run(self._phonemizer.phonemes_to_ids(part), speaker, cancelled)
-            if samples is None:
-                return
             gap = _gap_after("".join(part), text if index == len(parts) - 1 else "")
-            yield np.clip(self._trim(samples, gap) * np.float32(self._gain), -1.0, 1.0)
+            if len(rest := edges.finish(gap)):
+                yield np.clip(rest * gain, -1.0, 1.0)
 
     def close(self) -> None:
         """Release the worker threads. Idempotent."""
@@ -139,15 +147,39 @@ class PiperVoice:
             sentences = self._phonemizer.phonemize(text.replace("[[", "[").replace("]]", "]"))
         return [part for sentence in sentences for part in _parts(sentence)]
 
-    def _run(self, ids: list[int], speaker: str, cancelled: Callable[[], bool]) -> Sound | None:
-        """The samples of some phonemes, or None when they were cancelled."""
+    def _run(self, ids: list[int], speaker: str, cancelled: Callable[[], bool]) -> Iterator[Sound]:
+        """The samples of some phonemes, piece by piece; ends early when they are cancelled."""
+        made = self._infer(self._acoustic, self._inputs(ids, speaker), cancelled)
+        if made is None:
+            return
+        if self._vocoder is None or self._halves is None:
+            yield made[0].reshape(-1)
+            return
+        latent, names = made[0], (self._halves.latent, *self._halves.shared)
+        for run, drop, keep in vits.pieces(latent.shape[-1]):
+            inputs = dict(zip(names, (latent[..., run], *made[1:]), strict=True))
+            sound = self._infer(self._vocoder, inputs, cancelled)
+            if sound is None:
+                return
+            hop = sound[0].size // (run.stop - run.start)
+            yield sound[0].reshape(-1)[drop * hop : (drop + keep) * hop]
+
+    def _infer(
+        self,
+        session: onnxruntime.InferenceSession,
+        inputs: dict[str, NDArray[Any]],
+        cancelled: Callable[[], bool],
+    ) -> list[NDArray[np.float32]] | None:
+        """What the model makes of its inputs, or None when that was cancelled."""
+        if cancelled():
+            return None
         options = onnxruntime.RunOptions()
-        future = self._workers.submit(self._session.run, None, self._inputs(ids, speaker), options)
+        future = self._workers.submit(session.run, None, inputs, options)
         while not concurrent.futures.wait((future,), timeout=_POLL).done:
             if cancelled():
                 options.terminate = True
         try:
-            return np.asarray(future.result(timeout=0)[0], dtype=np.float32).reshape(-1)
+            return [np.asarray(made, dtype=np.float32) for made in future.result(timeout=0)]
         except _ERRORS as error:
             if options.terminate:
                 return None
@@ -166,15 +198,43 @@ class PiperVoice:
             inputs["sid"] = np.array([number], dtype=np.int64)
         return inputs
 
-    def _trim(self, samples: Sound, gap: float) -> Sound:
-        """Cut the silence before the sound, and make that after it `gap` seconds long."""
-        sounding = _sounding(samples, self.sample_rate // 100)
-        if sounding is None:
-            return samples[:0]
-        start = max(0, sounding.start - int(_ONSET * self.sample_rate))
-        end = sounding.stop + int(gap * self.sample_rate)
-        missing = max(0, end - len(samples))
-        return np.concatenate((samples[start:end], np.zeros(missing, dtype=np.float32)))
+
+class Edges:
+    """Cuts the silence before a sound that comes piece by piece, and makes that after it even.
+
+    `threshold` is the root mean square of 10 ms that counts as sound.
+    """
+
+    def __init__(self, sample_rate: int, threshold: float) -> None:
+        self._rate = sample_rate
+        self._threshold = threshold
+        self._held = np.zeros(0, np.float32)
+        self._begun = False
+
+    def feed(self, samples: Sound) -> Sound:
+        """Take the next samples; return what can go out, up to the last sound so far."""
+        held = np.concatenate((self._held, samples))
+        frame = self._rate // 100
+        count = len(held) // frame
+        power = np.square(held[: count * frame].reshape(count, frame)).mean(axis=1)
+        heard = np.flatnonzero(power > self._threshold**2)
+        if not len(heard):
+            self._held = held
+            return held[:0]
+        onset = int(heard[0]) * frame - int(_ONSET * self._rate)
+        start = 0 if self._begun else max(0, onset)
+        end = int(heard[-1] + 1) * frame
+        self._begun = True
+        self._held = held[end:]
+        return held[start:end]
+
+    def finish(self, gap: float) -> Sound:
+        """`gap` seconds of silence after the sound; nothing where there was none."""
+        if not self._begun:
+            return self._held[:0]
+        rest = self._held[: int(gap * self._rate)]
+        missing = int(gap * self._rate) - len(rest)
+        return np.concatenate((rest, np.zeros(missing, np.float32)))
 
 
 def _read_config(path: Path) -> PiperConfig:
@@ -191,20 +251,31 @@ def _read_config(path: Path) -> PiperConfig:
         ) from error
 
 
-def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def _open_model(
+    path: Path, threads: int
+) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession | None, vits.Halves | None]:
+    """The voice's two halves, or the whole of one that cannot be cut."""
+    try:
+        halves = vits.split(path)
+        if halves is None:
+            return _open_session(path.read_bytes(), threads), None, None
+        vocoder = _open_session(halves.vocoder, threads)
+        return _open_session(halves.acoustic, threads), vocoder, halves
+    except (*_ERRORS, DecodeError, OSError) as error:
+        raise ConfigurationError(
+            f"{path} is no Piper voice that can be read ({error}): fetch the voice again."
+        ) from error
+
+
+def _open_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Threads that wait for work by spinning take the cores from the other models.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
-        )
-    except _ERRORS as error:
-        raise ConfigurationError(
-            f"{path} is no Piper voice that can be read ({error}): fetch the voice again."
-        ) from error
+    return onnxruntime.InferenceSession(
+        model, sess_options=options, providers=["CPUExecutionProvider"]
+    )
 
 
 def _parts(phonemes: list[str]) -> Iterator[list[str]]:
@@ -227,14 +298,3 @@ def _gap_after(phonemes: str, text: str) -> float:
         if _PAUSE_END.search(ending):
             return PAUSE_GAP
     return JOINT_GAP if text else SENTENCE_GAP
-
-
-def _sounding(samples: Sound, frame: int) -> slice | None:
-    """The samples from the first frame that can be heard to the last, or None: all is silence."""
-    count = len(samples) // frame
-    power = np.square(samples[: count * frame].reshape(count, frame)).mean(axis=1)
-    peak = float(np.abs(samples).max(initial=0.0))
-    heard = np.flatnonzero(power > (_AUDIBLE * peak) ** 2)
-    if not len(heard):
-        return None
-    return slice(int(heard[0]) * frame, int(heard[-1] + 1) * frame)

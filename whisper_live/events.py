@@ -33,6 +33,7 @@ class Revision:
     tail: str | None = None
     text_at: float | None = None
     probability: float | None = None
+    times_judged: int = 0
 
 
 @dataclass(frozen=True, eq=False)
