@@ -84,6 +84,9 @@ class Supervisor:
         self._settings = settings
         self._services = services
         self._context = multiprocessing.get_context("spawn")
+        # numpy's OpenBLAS keeps every core busy for 60 ms after a matrix product of 1 ms, waiting
+        # for the next one. It reads this when a service first imports numpy.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._folder = tempfile.TemporaryDirectory(prefix="whisperfusion-")
         self.links = Links(self._folder.name, os.urandom(32), Board(), settings.log_level)
         self._processes: dict[Service, SpawnProcess] = {}

@@ -35,8 +35,8 @@ _STALL = 0.5
 # A sound shorter than `min_utterance` is forgotten after this much silence.
 _FORGET_NOISE = 0.3
 
-# Silence after which the turn detector is asked, and asked again. On the first frames of a pause it
-# misses one true end in six; with 0.2 s of it one in thirty.
+# Silence after which the turn detector is asked, and again where it found no end. On the first
+# frames of a pause it misses one true end in six; with 0.2 s of it one in thirty.
 _JUDGE_AFTER = (0.19, 0.4)
 
 # Turns that wait for their transcript; beyond it the client is not read from (see `backlogged`).
@@ -286,11 +286,16 @@ class Listener:
         return events
 
     def _ask_judge(self, revision: Revision, silence: float) -> list[ListenerEvent]:
+        """Its work begins when the transcriber's is done: side by side both would take longer."""
         assert self._utterance is not None
         asked = revision.times_judged
-        if not self._policy.endpoint.smart_turn or asked == len(_JUDGE_AFTER):
+        transcribing = self._policy.work_ahead and revision.text is None
+        judging = asked > 0 and revision.probability is None
+        if not self._policy.endpoint.smart_turn or transcribing or judging:
             return []
-        if silence < _JUDGE_AFTER[asked]:
+        if asked == len(_JUDGE_AFTER) or silence < _JUDGE_AFTER[asked]:
+            return []
+        if self._policy.endpoint.is_done(revision.probability, revision.text):
             return []
         revision.times_judged += 1
         return [Judge(revision, self._utterance.recent_audio())]
