@@ -188,7 +188,7 @@ class Settings:
         True, "listening", "prepare the reply in the first short silence, before the turn is over"
     )
     provisional_silence: float = _setting(
-        0.09, "listening", "seconds of silence after which the reply is prepared"
+        0.03, "listening", "seconds of silence after which the reply is prepared"
     )
     smart_turn: bool = _setting(
         True, "listening", "judge from voice and words whether the person is done"

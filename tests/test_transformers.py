@@ -9,25 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
-# Reading the GGUF file takes a minute on a busy machine.
-pytestmark = [pytest.mark.torch, pytest.mark.timeout(600)]
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-from fusion import models  # noqa: E402
-from fusion.errors import ConfigurationError, ModelError  # noqa: E402
-from fusion.settings import Settings  # noqa: E402
-from language_models.base import Cancellation, ChatMessage, GenerationRequest  # noqa: E402
-from language_models.llama_cpp import LlamaCpp  # noqa: E402
-from language_models.transformers import (  # noqa: E402
+from fusion import models
+from fusion.errors import ConfigurationError, ModelError
+from fusion.settings import Settings
+from language_models.base import Cancellation, ChatMessage, GenerationRequest
+from language_models.llama_cpp import LlamaCpp
+from language_models.transformers import (
     Batch,
     TransformersModel,
     _pick,
     _without_system,
     load,
 )
+
+# Reading the GGUF file takes a minute on a busy machine.
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(600)]
 
 SYSTEM = ChatMessage("system", Settings().system_prompt)
 LONG_TEXT = "The ferry crosses the river every hour of the day. " * 30

@@ -12,21 +12,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from torch._dynamo.utils import counters
+from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config
+from transformers import PreTrainedTokenizerFast as FastTokenizer
+
+from fusion.settings import Settings
+from language_models.base import Cancellation, ChatMessage, GenerationRequest
+from language_models.transformers import Batch, TransformersModel
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-from tokenizers import Tokenizer, decoders, pre_tokenizers  # noqa: E402
-from tokenizers.models import BPE  # noqa: E402
-from torch._dynamo.utils import counters  # noqa: E402
-from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config  # noqa: E402
-from transformers import PreTrainedTokenizerFast as FastTokenizer  # noqa: E402
-
-from fusion.settings import Settings  # noqa: E402
-from language_models.base import Cancellation, ChatMessage, GenerationRequest  # noqa: E402
-from language_models.transformers import Batch, TransformersModel  # noqa: E402
 
 DEVICE = "cuda"
 SLOTS = 3

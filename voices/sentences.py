@@ -34,7 +34,7 @@ class _Cut(IntEnum):
 
 # Words that the first, the second and every later clause needs before it may end in such a place.
 # The first is short so that sound starts early; the others have its sound to hide behind.
-_WORDS_NEEDED = {_Cut.SENTENCE: (1, 4, 4), _Cut.PAUSE: (3, 6, 15), _Cut.JOINT: (8, 12, 30)}
+_WORDS_NEEDED = {_Cut.SENTENCE: (1, 4, 4), _Cut.PAUSE: (3, 6, 15), _Cut.JOINT: (6, 12, 30)}
 
 _JOINTS = _set(
     "and or but nor so yet because although though while when where which who whose that if unless "

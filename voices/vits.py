@@ -21,9 +21,9 @@ The convolutions of Piper's largest voices reach 13 frames far, those of the med
 the pieces of en_US-joe-medium were the whole to -120 dB.
 """
 
-FIRST_PIECE = 40
+FIRST_PIECE = 24
 NEXT_PIECES = 120
-"""Latent frames of a piece, each 256 samples: about half a second, then one and a half."""
+"""Latent frames of a piece, each 256 samples: about 0.3 s, then 1.4 s."""
 
 # What PyTorch's exporter calls the nodes of the vocoder.
 _VOCODER = "/dec/"

@@ -56,24 +56,18 @@ class EndpointPolicy:
             wait = self._wait(probability, text)
         return min(wait, self.longest)
 
-    def is_done(self, probability: float | None, text: str | None) -> bool:
-        """Whether voice and words both say that the person is done."""
-        return _sounds_done(probability) and _reads_done(text)
-
     def _wait(self, probability: float, text: str | None) -> float:
-        if self.is_done(probability, text):
+        reads_done = text is None or reads_finished(text)
+        if sounds_done(probability) and reads_done:
             return self.done
-        if _sounds_done(probability) or _reads_done(text):
+        if sounds_done(probability) or reads_done:
             return self.unsure
         return self.unfinished
 
 
-def _sounds_done(probability: float | None) -> bool:
+def sounds_done(probability: float | None) -> bool:
+    """Whether the turn detector believes that the person is done."""
     return probability is not None and probability >= 0.5
-
-
-def _reads_done(text: str | None) -> bool:
-    return text is None or reads_finished(text)
 
 
 def reads_finished(text: str) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fusion.settings import Settings
 from whisper_live.activity import FRAME_SECONDS, SpeechActivity
-from whisper_live.endpoint import EndpointPolicy
+from whisper_live.endpoint import EndpointPolicy, sounds_done
 from whisper_live.events import Judge, Revision, Transcribe, Urgency
 from whisper_live.utterance import Piece, Utterance, join
 
@@ -35,9 +35,9 @@ _STALL = 0.5
 # A sound shorter than `min_utterance` is forgotten after this much silence.
 _FORGET_NOISE = 0.3
 
-# Silence after which the turn detector is asked, and again where it found no end. On the first
-# frames of a pause it misses one true end in six; with 0.2 s of it one in thirty.
-_JUDGE_AFTER = (0.19, 0.4)
+# Silence after which the turn detector is asked, and again where it found no end: at once it knows
+# 38 of 43 true ends of the shared recordings, after 0.2 s 42 of them.
+_JUDGE_AFTER = (0.0, 0.22, 0.4)
 
 # Turns that wait for their transcript; beyond it the client is not read from (see `backlogged`).
 _MOST_CLOSING = 4
@@ -286,16 +286,14 @@ class Listener:
         return events
 
     def _ask_judge(self, revision: Revision, silence: float) -> list[ListenerEvent]:
-        """Its work begins when the transcriber's is done: side by side both would take longer."""
         assert self._utterance is not None
         asked = revision.times_judged
-        transcribing = self._policy.work_ahead and revision.text is None
         judging = asked > 0 and revision.probability is None
-        if not self._policy.endpoint.smart_turn or transcribing or judging:
+        if not self._policy.endpoint.smart_turn or judging:
             return []
         if asked == len(_JUDGE_AFTER) or silence < _JUDGE_AFTER[asked]:
             return []
-        if self._policy.endpoint.is_done(revision.probability, revision.text):
+        if sounds_done(revision.probability):
             return []
         revision.times_judged += 1
         return [Judge(revision, self._utterance.recent_audio())]
