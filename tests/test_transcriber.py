@@ -12,7 +12,7 @@ import pytest
 
 from fusion.errors import ModelError
 from fusion.models import resolve
-from fusion.settings import parse
+from fusion.settings import Settings, parse
 from tests.recordings import load
 from whisper_live.transcribers import faster_whisper as subject
 from whisper_live.transcribers.base import (
@@ -145,6 +145,17 @@ def test_a_doubtful_text_is_decoded_again_until_it_is_sound(
         (subject.HALF_WINDOW // 2, subject.FIRST),
         (subject.WHOLE_WINDOW // 2, subject.AGAIN[0]),
     ]
+
+
+def test_a_gpu_without_its_libraries_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(subject.ctranslate2, "get_cuda_device_count", lambda: 1)
+    monkeypatch.setattr(subject, "_CUBLAS", "libcublas.so.0")
+    model = subject.load(Settings())
+    assert words(model.transcribe([request("go_forward")])[0].text) == words("Go forward 10 meters")
+    assert "libcublas.so.0" in caplog.text
+    model.close()
 
 
 def test_a_final_does_not_wait_for_a_partial(english: FasterWhisper) -> None:

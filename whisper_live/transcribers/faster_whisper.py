@@ -11,6 +11,7 @@ encoded as it is.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,9 @@ the threads: with tiny.en one thread was as fast as two (0.08 to 0.1 s for three
 
 LONGEST_CONTEXT = 223
 """Tokens; Whisper keeps half of its decoder's 448 positions for what came before."""
+
+_CUBLAS = "libcublas.so.12"
+"""The one CUDA library that CTranslate2 4.8 loads by itself."""
 
 INAUDIBLE = 1e-4
 """Peak below which there is nothing to hear: -80 dB of full scale."""
@@ -142,7 +146,7 @@ class FasterWhisper:
 
         Raises ModelError when the model cannot be read.
         """
-        self._on_cuda = ctranslate2.get_cuda_device_count() > 0
+        self._on_cuda = _cuda_works()
         self.max_batch = max_batch or (CUDA_BATCH if self._on_cuda else 1)
         try:
             whisper = faster_whisper.WhisperModel(
@@ -329,6 +333,18 @@ class FasterWhisper:
         padded[first : first + len(kept)] = kept
         mel: NDArray[np.float32] = self._mel(padded, padding=0)
         return mel
+
+
+def _cuda_works() -> bool:
+    """Whether there is a GPU, and the library without which CTranslate2's first call fails."""
+    if ctranslate2.get_cuda_device_count() == 0:
+        return False
+    try:
+        ctypes.CDLL(_CUBLAS)
+    except OSError as error:
+        logger.warning("no GPU for speech recognition (%s): it runs on the CPU", error)
+        return False
+    return True
 
 
 def _frames_to_encode(samples: int) -> int:
