@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -157,17 +158,10 @@ async def measure(
 
 async def idle_cost(running: RunningServer, clients: int) -> float:
     """Share of one core that silent clients with open microphones cost."""
-    async with asyncio.TaskGroup() as group:
-        ready = asyncio.Barrier(clients + 1)
-
-        async def sit() -> None:
-            async with person(address(running)) as someone:
-                await ready.wait()
-                await someone.listen(_IDLE_SECONDS + 1)
-
+    async with contextlib.AsyncExitStack() as sitting:
         for _ in range(clients):
-            group.create_task(sit())
-        await ready.wait()
+            await sitting.enter_async_context(person(address(running)))
+        await asyncio.sleep(1.0)
         before, began = cpu_seconds(running), time.monotonic()
         await asyncio.sleep(_IDLE_SECONDS)
         return (cpu_seconds(running) - before) / (time.monotonic() - began)
