@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from benchmarks.transcription import spoken_words, word_errors
 from fusion.errors import FusionError
 from tests.running import RunningServer
 from whisper_live.client import SAMPLE_RATE, Notice, Server, Sound
@@ -52,6 +53,9 @@ class Turn:
     people: int
     voice_to_voice: float | None = None
     commits: int = 0
+    heard: str = ""
+    words: int = 0
+    word_errors: int = 0
     used_ahead: bool | None = None
     timeline: dict[str, int | None] = field(default_factory=dict)
     error: str = ""
@@ -59,17 +63,20 @@ class Turn:
 
 @dataclass(frozen=True)
 class Recording:
-    """A line of the manifest; `end` is the end of speech in seconds."""
+    """A line of the manifest: what is said, and when that ends, in seconds."""
 
     file: Path
     end: float
+    text: str
 
 
 def recordings(folder: Path, categories: Iterable[str]) -> list[Recording]:
     """The recordings of a folder's manifest in which one person says one thing."""
     manifest = json.loads((folder / "manifest.json").read_text())
     wanted = [entry for entry in manifest if entry["category"] in set(categories)]
-    return [Recording(folder / entry["file"], entry["end_of_speech"]) for entry in wanted]
+    return [
+        Recording(folder / entry["file"], entry["end_of_speech"], entry["text"]) for entry in wanted
+    ]
 
 
 def cpu_seconds(running: RunningServer) -> float:
@@ -101,7 +108,12 @@ async def say(running: RunningServer, recording: Recording, turn: Turn, delay: f
             sound = await first_sound(someone, ended)
             await someone.listen(_AFTERTHOUGHT)
             turn.voice_to_voice = 1000 * (sound.at - ended)
-            turn.commits = len(someone.committed())
+            committed = someone.committed()
+            turn.commits = len(committed)
+            turn.heard = " ".join(transcript.text.strip() for transcript in committed)
+            said = spoken_words(recording.text)
+            turn.words = len(said)
+            turn.word_errors = word_errors(said, spoken_words(turn.heard))
             _read_timeline(turn, someone.notices("timeline"), sound.turn)
     except FusionError as error:
         turn.error = str(error)
@@ -181,6 +193,8 @@ def summary(turns: list[Turn], cpu: float) -> dict[str, float | None]:
         "median": statistics.median(times) if times else None,
         "p95": times[min(len(times) - 1, int(0.95 * len(times)))] if times else None,
         "cut in two": sum(turn.commits > 1 for turn in answered) / max(len(answered), 1),
+        "word errors": sum(t.word_errors for t in answered)
+        / max(sum(t.words for t in answered), 1),
         "used ahead": sum(bool(turn.used_ahead) for turn in answered) / max(len(answered), 1),
         "cpu seconds a turn": cpu,
         **{name: statistics.median(v) if v else None for name, v in parts.items()},  # type: ignore[type-var]
@@ -190,7 +204,8 @@ def summary(turns: list[Turn], cpu: float) -> dict[str, float | None]:
 def show(people: int, results: dict[str, dict[str, float | None]]) -> None:
     """Print one table: a row a variant, times in ms."""
     print(f"\n{people} at once; ms since the end of speech as the manifest has it, medians")
-    columns = ["median", "p95", *OWNERS, "used ahead", "cut in two", "cpu seconds a turn", "failed"]
+    shares = ["used ahead", "cut in two", "word errors"]
+    columns = ["median", "p95", *OWNERS, *shares, "cpu seconds a turn", "failed"]
     print(f"{'':16}" + "".join(f"{name.replace('_', ' ')[:14]:>16}" for name in columns))
     base = next(iter(results.values()))["median"]
     for variant, values in results.items():
@@ -203,8 +218,8 @@ def show(people: int, results: dict[str, dict[str, float | None]]) -> None:
 def _cell(name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    if name in ("used ahead", "cut in two"):
-        return f"{100 * value:.0f} %"
+    if name in ("used ahead", "cut in two", "word errors"):
+        return f"{100 * value:.1f} %"
     return f"{value:.2f}" if name.startswith("cpu") else f"{value:.0f}"
 
 
