@@ -35,6 +35,8 @@ _STALL = 0.5
 # A sound shorter than `min_utterance` is forgotten after this much silence.
 _FORGET_NOISE = 0.3
 
+_SILENT_FRAME = np.zeros(round(FRAME_SECONDS * 16_000), np.float32)
+
 # Silence after which the turn detector is asked, and again where it found no end: at once it knows
 # 38 of 43 true ends of the shared recordings, after 0.2 s 42 of them.
 _JUDGE_AFTER = (0.0, 0.22, 0.4)
@@ -150,6 +152,7 @@ class Listener:
         self._policy = policy
         self._activity = SpeechActivity(policy.threshold)
         self._preroll: deque[tuple[NDArray[np.float32], float]] = deque(maxlen=_PREROLL_FRAMES)
+        self._silence_before()
         self._position = 0
         self._turn = 0
         self._utterance: Utterance | None = None
@@ -244,8 +247,12 @@ class Listener:
         self._utterance = Utterance(self._position - len(self._preroll))
         for frame, probability in self._preroll:
             self._utterance.append(frame, probability)
-        self._preroll.clear()
+        self._silence_before()
         return [Began(self._turn)]
+
+    def _silence_before(self) -> None:
+        """Who speaks at once has silence before it too: without, the first words are misheard."""
+        self._preroll.extend([(_SILENT_FRAME, 0.0)] * _PREROLL_FRAMES)
 
     def _speaking(self, now: float) -> list[ListenerEvent]:
         events: list[ListenerEvent] = []

@@ -390,7 +390,7 @@ class Session:
         fields = {
             "segments": [
                 {
-                    "start": f"{piece.first * FRAME_SECONDS:.3f}",
+                    "start": f"{max(piece.first, 0) * FRAME_SECONDS:.3f}",
                     "end": f"{piece.last * FRAME_SECONDS:.3f}",
                     "text": f" {piece.text.strip()}",
                     "completed": completed,
