@@ -31,8 +31,8 @@ EXPECTED_ERRORS = 0.3
 """Wrong characters in a row, less those to be expected, that somebody else must have said.
 
 They show the words of a person within an echo, where the shares above see mostly the echo. Of 443
-hearings of 20 replies at -20 dB two had such a run by mistake, never two in a row; of 20 recordings
-of people spoken over those replies none lacked it.
+hearings of 8 replies at -20 dB two had such a run by mistake, never two in a row; of 20 recordings
+of people spoken over replies none lacked it.
 """
 
 JUMP_COST = 4.0
