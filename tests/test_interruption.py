@@ -106,6 +106,13 @@ def test_a_persons_words_within_the_echo_are_noticed(growing: bool) -> None:
     assert not is_echo(heard, SPEECH, growing=growing, likely=True)
 
 
+def test_a_long_echo_is_one_and_hides_nobody() -> None:
+    story = " ".join(f"the {one} king met a {two} ship" for one in WORDS[:25] for two in WORDS[:25])
+    heard = " ".join(story.split()[-400:])
+    assert is_echo(heard, story, growing=True)
+    assert not is_echo(f"{heard} would you please turn on the living room lamp now", story)
+
+
 def test_an_echo_that_repeats_itself_is_one() -> None:
     once = "Music has the ability to heal."
     assert is_echo(" ".join([once] * 9), f"It is a language. {once} {once}")

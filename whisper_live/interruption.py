@@ -40,6 +40,12 @@ JUMP_COST = 4.0
 were not heard, or the machine or the recogniser repeats itself."""
 
 
+_LATEST_HEARD = 60
+_LATEST_SPOKEN = 300
+"""Words that are compared: the work grows with their product, and whoever interrupts has just
+spoken."""
+
+
 def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
@@ -139,7 +145,9 @@ def is_echo(heard: str, speaking: str, *, growing: bool = False, likely: bool = 
     telling = _COMMANDS.intersection(heard_words) | _QUESTIONS.intersection(heard_words[:1])
     if telling.difference(spoken_words):
         return False
-    wrong = _wrong_characters(" ".join(heard_words), " ".join(spoken_words))
+    wrong = _wrong_characters(
+        " ".join(heard_words[-_LATEST_HEARD:]), " ".join(spoken_words[-_LATEST_SPOKEN:])
+    )
     if len(heard_words) <= 2:
         allowed = SHORT_LIKELY_ECHO_ERRORS if growing or likely else SHORT_ECHO_ERRORS
     else:

@@ -8,6 +8,7 @@ language model may work on ahead of time, and when speech interrupts the machine
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -58,15 +59,23 @@ from whisper_live.utterance import Piece
 
 logger = logging.getLogger(__name__)
 
-# Live transcripts in a row that must disagree with the machine's words: where its echo was heard,
-# where it is not known, and where there is none, as the microphone was quiet for so many seconds
-# while the machine spoke. The first words of an echo are often misheard.
-_HEARINGS_WITH_ECHO = 3
-_HEARINGS = 2
-_NO_ECHO_AFTER = 1.5
+# A microphone that is quiet for so many seconds while the machine speaks does not hear it.
+_QUIET_AFTER = 1.5
 
 # With the last word said, a client that sent END_OF_AUDIO may still be playing this much.
 _FAREWELL = 0.5
+
+
+class Microphone(enum.IntEnum):
+    """Whether it hears the machine.
+
+    The value is how many live transcripts in a row must differ from the machine's words to
+    interrupt it, as the first words of an echo are often misheard.
+    """
+
+    QUIET = 1
+    UNKNOWN = 2
+    ECHOING = 3
 
 
 @dataclass(frozen=True)
@@ -109,8 +118,7 @@ class Session:
         # While the machine thinks or speaks, speech has yet to prove that it is meant for it.
         self._contested: set[int] = set()
         self._echoes = ""
-        self._echoing = False
-        self._echo_free = False
+        self._microphone = Microphone.UNKNOWN
         self._undisturbed = 0.0
         self._agreed = 0
         self._proposed: Revision | None = None
@@ -143,10 +151,11 @@ class Session:
     def hear(self, frame: NDArray[np.float32], probability: float, now: float) -> list[Event]:
         """Take 512 samples of 16 kHz float32 audio with their speech probability."""
         events = self._follow(self._listener.hear(frame, probability, now), now)
-        if not self._echoing and self._answers.sounding(now):
+        if self._microphone == Microphone.UNKNOWN and self._answers.sounding(now):
             alone = self._listener.turn is None
             self._undisturbed = self._undisturbed + FRAME_SECONDS if alone else 0.0
-            self._echo_free = self._echo_free or self._undisturbed >= _NO_ECHO_AFTER
+            if self._undisturbed >= _QUIET_AFTER:
+                self._microphone = Microphone.QUIET
         return self._out(events)
 
     def end_turn(self, now: float) -> list[Event]:
@@ -264,28 +273,24 @@ class Session:
         """Decide from its words whether contested speech is meant for the machine."""
         self._echoes = self._answers.echoes(now) or self._echoes
         if is_echo(text, self._echoes, growing=not complete):
-            self._echoing, self._echo_free = True, False
+            self._microphone = Microphone.ECHOING
         if not interrupts(
             text,
             self._echoes,
             self._listener.speech,
             self._policy.barge_in_speech,
             complete=complete,
-            echoing=self._echoing,
+            echoing=self._microphone == Microphone.ECHOING,
         ):
             self._agreed = 0
             return []
         self._agreed += 1
-        if not (complete or is_command(text)) and self._agreed < self._hearings_needed():
+        certain = complete or is_command(text) or not self._echoes
+        if not certain and self._agreed < self._microphone:
             return []
         logger.debug("turn %d interrupts with %r the words %r", turn, text, self._echoes)
         self._resolve(turn)
         return self._answers.interrupt(now) if self._policy.barge_in else []
-
-    def _hearings_needed(self) -> int:
-        if self._echo_free or not self._echoes:
-            return 1
-        return _HEARINGS_WITH_ECHO if self._echoing else _HEARINGS
 
     def _heard(self, event: Heard, now: float) -> list[Event]:
         events: list[Event] = []

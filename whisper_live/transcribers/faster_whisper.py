@@ -258,17 +258,18 @@ class FasterWhisper:
         tokens = result.sequences_ids[0]
         text = self._words.decode(tokens, skip_special_tokens=True).strip()
         once = guards.said_once(text, seconds)
-        if once is not None:
-            return Hearing(once, language, result.scores[0], result.no_speech_prob, ran_on=False)
+        ran_on = (
+            len(tokens) >= guards.max_tokens(seconds)
+            or guards.is_repetitive(text)
+            or guards.is_said_again(text)
+        )
         return Hearing(
-            text=text,
+            text=text if once is None else once,
             language=language,
             # The score leaves the end-of-text token out of its mean; Whisper counts it.
             confidence=result.scores[0] * len(tokens) / (len(tokens) + 1),
             no_speech=result.no_speech_prob,
-            ran_on=len(tokens) >= guards.max_tokens(seconds)
-            or guards.is_repetitive(text)
-            or guards.is_said_again(text),
+            ran_on=ran_on and once is None,
         )
 
     def _languages_of(
