@@ -7,6 +7,7 @@ imports the one module that was chosen, as `importlib.import_module(VOICES[name]
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import importlib.util
 import os
 from dataclasses import dataclass, fields
@@ -36,12 +37,13 @@ PACKAGES = {
     "whisper_live.transcribers.tensorrt_llm": ("tensorrt_llm", "torch", "whisper"),
     "language_models.llama_cpp": ("xllamacpp",),
     "language_models.tensorrt_llm": ("tensorrt_llm", "transformers"),
-    "language_models.transformers": ("torch", "transformers"),
+    # Its key-value caches have layers of their own since 4.56; the GPU image has 4.40.
+    "language_models.transformers": ("torch", "transformers>=4.56"),
     "language_models.openai_api": (),
     "voices.piper": ("piper",),
     "voices.whisperspeech": ("torch", "whisperspeech"),
 }
-"""What must be importable for each module."""
+"""What must be installed for each module."""
 
 NEWEST_FOR_TENSORRT_LLM = (9, 0)
 """Compute capability of Hopper: TensorRT-LLM 0.10.0 knows no newer GPU."""
@@ -95,9 +97,22 @@ def survey(settings: Settings) -> Machine:
     wanted = {package for packages in PACKAGES.values() for package in packages}
     return Machine(
         gpu=first_gpu(),
-        packages=frozenset(name for name in wanted if importlib.util.find_spec(name)),
+        packages=frozenset(filter(_is_installed, wanted)),
         engines=engines_present(settings),
     )
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package can be imported; one with ">=" must also be as new as that."""
+    name, _, oldest = package.partition(">=")
+    if importlib.util.find_spec(name) is None:
+        return False
+    return not oldest or _release(importlib.metadata.version(name)) >= _release(oldest)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The two numbers that a version begins with."""
+    return tuple(int(number) for number in version.split(".")[:2])
 
 
 def engines_present(settings: Settings) -> frozenset[Engine]:
@@ -161,7 +176,7 @@ def _language_model(settings: Settings, machine: Machine) -> Pick:
         return _tensorrt(settings, machine, engine, "as its engine is there")
     if machine.gpu and not _missing(LANGUAGE_MODELS["transformers"], machine):
         return Pick("transformers", _place(machine))
-    return Pick("llama_cpp", _cpu_reason(machine, "PyTorch and transformers are not installed"))
+    return Pick("llama_cpp", _cpu_reason(machine, "PyTorch or transformers 4.56 is not installed"))
 
 
 def _voice(settings: Settings, machine: Machine) -> Pick:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import subprocess
 import sys
@@ -21,13 +22,14 @@ HOPPER = Gpu("NVIDIA H100 80GB HBM3", (9, 0))
 BLACKWELL = Gpu("NVIDIA GeForce RTX 5090", (12, 0))
 
 CPU_PACKAGES = frozenset({"faster_whisper", "xllamacpp", "piper"})
-TORCH_PACKAGES = CPU_PACKAGES | {"torch", "transformers", "whisperspeech"}
+TORCH_PACKAGES = CPU_PACKAGES | {"torch", "transformers", "transformers>=4.56", "whisperspeech"}
 ALL_PACKAGES = TORCH_PACKAGES | {"tensorrt_llm", "whisper"}
+IMAGE_PACKAGES = ALL_PACKAGES - {"transformers>=4.56"}
 
 LAPTOP = Machine(None, CPU_PACKAGES)
 BARE_GPU = Machine(ADA, CPU_PACKAGES)
 TORCH_GPU = Machine(ADA, TORCH_PACKAGES)
-IMAGE = Machine(ADA, ALL_PACKAGES, frozenset({"whisper", "phi"}))
+IMAGE = Machine(ADA, IMAGE_PACKAGES, frozenset({"whisper", "phi"}))
 
 
 def libraries(machine: Machine, **settings: Any) -> tuple[str, str, str]:
@@ -41,6 +43,7 @@ def libraries(machine: Machine, **settings: Any) -> tuple[str, str, str]:
 
 ON_CPU = ("faster_whisper", "llama_cpp", "piper")
 ON_TORCH = ("faster_whisper", "transformers", "whisperspeech")
+ON_IMAGE = ("faster_whisper", "llama_cpp", "whisperspeech")
 ON_ENGINES = ("tensorrt_llm", "tensorrt_llm", "whisperspeech")
 
 
@@ -53,12 +56,12 @@ ON_ENGINES = ("tensorrt_llm", "tensorrt_llm", "whisperspeech")
         (TORCH_GPU, ON_TORCH),
         (IMAGE, ON_ENGINES),
         (replace(IMAGE, gpu=HOPPER), ON_ENGINES),
-        (replace(IMAGE, gpu=BLACKWELL), ON_TORCH),
+        (replace(IMAGE, gpu=BLACKWELL), ON_IMAGE),
         (replace(IMAGE, packages=TORCH_PACKAGES), ON_TORCH),
-        (replace(IMAGE, engines=frozenset()), ON_TORCH),
+        (replace(IMAGE, engines=frozenset()), ON_IMAGE),
         (
             replace(IMAGE, engines=frozenset({"whisper"})),
-            ("tensorrt_llm", "transformers", "whisperspeech"),
+            ("tensorrt_llm", "llama_cpp", "whisperspeech"),
         ),
         (
             replace(IMAGE, engines=frozenset({"mistral"})),
@@ -153,7 +156,7 @@ def test_what_cannot_be_had_is_one_sentence(
             [
                 "transcription: faster_whisper on the NVIDIA GeForce RTX 4090",
                 "language model: llama_cpp on the CPU, "
-                "as PyTorch and transformers are not installed",
+                "as PyTorch or transformers 4.56 is not installed",
                 "voice: piper on the CPU, as WhisperSpeech is not installed",
             ],
         ),
@@ -206,7 +209,18 @@ def test_the_survey_finds_engines_where_the_settings_say(tmp_path: Path) -> None
 def test_the_survey_sees_what_is_installed_here() -> None:
     found = survey(Settings()).packages
     for package in {name for packages in selection.PACKAGES.values() for name in packages}:
-        assert (package in found) is (importlib.util.find_spec(package) is not None)
+        if ">=" not in package:
+            assert (package in found) is (importlib.util.find_spec(package) is not None)
+
+
+@pytest.mark.parametrize(("version", "found"), [("4.40.2", False), ("4.56.0", True), ("5.0", True)])
+def test_a_package_that_is_too_old_is_none(
+    version: str, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
+    assert ("transformers>=4.56" in survey(Settings()).packages) is found
+    assert "transformers" in survey(Settings()).packages
 
 
 class Driver:
