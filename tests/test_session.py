@@ -200,6 +200,13 @@ class World:
                 result.setdefault(fields["turn"], []).append(fields)
         return result
 
+    def timeline(self) -> dict[str, int]:
+        """The last turn's, milliseconds since the end of speech."""
+        lines: list[dict[str, int]] = [
+            fields["milliseconds"] for fields in self.told if fields.get("event") == "timeline"
+        ]
+        return lines[-1]
+
     def finals(self) -> list[dict[str, Any]]:
         return [fields for fields in self.told if fields.get("segments") and fields["eos"]]
 
@@ -212,9 +219,8 @@ def test_a_question_is_answered_with_work_done_ahead() -> None:
     assert [p.text for p in proposals] == ["what time is it"]
     assert world.to_model.index(proposals[0]) < world.to_model.index(world.commits()[0])
     assert [f["llm_output"] for f in world.endings()[1]] == [["answer 1.1"]]
-    timeline = next(f for f in world.told if f.get("event") == "timeline")
-    assert timeline["used_ahead"] is True
-    assert timeline["milliseconds"]["commit"] < 1000 * Settings().wait_done + 50
+    assert any(f.get("event") == "timeline" and f["used_ahead"] is True for f in world.told)
+    assert world.timeline()["commit"] < 1000 * Settings().wait_done + 50
 
 
 def test_speech_that_resumes_withdraws_the_revision() -> None:
@@ -246,6 +252,34 @@ def test_a_click_is_no_utterance() -> None:
     world.run(2 * FRAME_SECONDS, 0.9)
     world.silence(1.0)
     assert world.to_model == []
+
+
+def test_a_click_after_the_last_word_delays_nothing() -> None:
+    world = World()
+    world.speak(1.0)
+    world.silence(0.3)
+    world.run(3 * FRAME_SECONDS, 0.9)
+    world.silence(0.6)
+    assert [c.revision for c in world.commits()] == [1]
+    assert world.timeline()["commit"] < 1000 * Settings().wait_done + 50
+
+
+def test_nothing_is_decided_while_a_sound_may_be_the_next_word() -> None:
+    world = World()
+    world.speak(1.0, "can i have")
+    world.silence(0.35)
+    world.speak(0.7, "can i have a coffee")
+    world.silence(2.0)
+    assert [c.text for c in world.commits()] == ["can i have a coffee"]
+
+
+def test_a_client_that_stops_sending_in_a_short_sound_is_answered() -> None:
+    world = World()
+    world.speak(1.0)
+    world.silence(0.3)
+    world.run(2 * FRAME_SECONDS, 0.9)
+    world.run(3.0)
+    assert len(world.endings()[1]) == 1
 
 
 def test_smart_turn_holds_an_unfinished_turn_open_but_not_for_ever() -> None:

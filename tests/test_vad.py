@@ -31,7 +31,7 @@ def probabilities(audio: NDArray[np.float32]) -> NDArray[np.float64]:
 )
 def test_speech_is_found_where_it_is(name: str, start: float, end: float) -> None:
     audio = np.pad(load(name), (0, 16_000))
-    activity = SpeechActivity(threshold=0.5)
+    activity = SpeechActivity(threshold=0.5, shortest=0.16)
     speech = np.flatnonzero([activity.feed(each) for each in probabilities(audio)])
     assert speech[0] * FRAME_SECONDS == pytest.approx(start, abs=0.15)
     assert (speech[-1] + 1) * FRAME_SECONDS == pytest.approx(end, abs=0.2)

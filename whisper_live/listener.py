@@ -150,7 +150,7 @@ class Listener:
 
     def __init__(self, policy: ListeningPolicy) -> None:
         self._policy = policy
-        self._activity = SpeechActivity(policy.threshold)
+        self._activity = SpeechActivity(policy.threshold, policy.min_utterance)
         self._preroll: deque[tuple[NDArray[np.float32], float]] = deque(maxlen=_PREROLL_FRAMES)
         self._silence_before()
         self._position = 0
@@ -196,7 +196,7 @@ class Listener:
         self._utterance.append(frame, probability)
         if speaking:
             return self._speaking(now)
-        return self._silent(self._activity.silence, now)
+        return self._not_speaking(now)
 
     def tick(self, now: float) -> list[ListenerEvent]:
         """Time passes; a client that sends no audio is silent."""
@@ -238,7 +238,7 @@ class Listener:
         revision.probability = probability
         if revision is not self._revision:
             return []
-        return self._silent(self._activity.silence, now)
+        return self._not_speaking(now)
 
     def _begin(self, now: float) -> list[ListenerEvent]:
         self._turn += 1
@@ -263,6 +263,10 @@ class Listener:
             piece, audio = self._utterance.cut(self._utterance.quietest_cut(_CUT_WITHIN))
             events.append(Transcribe(self._turn, audio, Urgency.AWAITED, piece=piece))
         return events + self._ask_live(now)
+
+    def _not_speaking(self, now: float) -> list[ListenerEvent]:
+        """What the silence so far makes due; nothing while a sound may turn out to be speech."""
+        return [] if self._activity.in_doubt else self._silent(self._activity.silence, now)
 
     def _silent(self, silence: float, now: float) -> list[ListenerEvent]:
         if self._activity.speech < self._policy.min_utterance:
@@ -355,7 +359,7 @@ class Listener:
             )
             if revision.text:
                 events.append(Proposed(revision))
-            events += self._silent(self._activity.silence, now)
+            events += self._not_speaking(now)
         return events
 
     def _close(self) -> list[ListenerEvent]:
