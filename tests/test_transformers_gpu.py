@@ -1,7 +1,7 @@
-"""The PyTorch model on a GPU: CUDA graphs, batching and speed, with random weights.
+"""The PyTorch model on a GPU: CUDA graphs and batching, with random weights.
 
-Random weights of a real size show whether the machinery is right and how fast it is, and need no
-download. What a model says is tested on CPU, in test_transformers.py.
+They show whether the machinery is right and need no download; how fast it is, `benchmarks/gpu.py`
+says. What a model says is tested on CPU, in test_transformers.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from torch._dynamo.utils import counters
-from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config
+from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from fusion.settings import Settings
@@ -147,25 +147,3 @@ def test_cancelling_frees_the_gpu(model: TransformersModel) -> None:
     while model._worker._running:
         assert time.monotonic() < deadline, "the job still runs"
         time.sleep(0.01)
-
-
-def test_cuda_graphs_are_faster_at_the_size_of_phi_3_mini() -> None:
-    """Prints tokens a second for one and for all slots, with and without CUDA graphs."""
-    weights_of_phi = weights(Phi3Config(sliding_window=None, pad_token_id=0), torch.bfloat16)
-    ids = list(range(100, 300))
-    seconds: dict[bool, float] = {}
-    for compiled in (False, True):
-        batch = Batch(weights_of_phi, 4, 1024, compiled)
-        for slot in range(4):
-            greedy(batch, slot, ids, 4)  # also compiles and records
-        for slots in ((0,), (0, 1, 2, 3)):
-            torch.cuda.synchronize()
-            started = time.perf_counter()
-            for token in range(50):
-                batch.step(dict.fromkeys(slots, token))
-            torch.cuda.synchronize()
-            took = time.perf_counter() - started
-            print(f"compiled={compiled} slots={len(slots)}: {50 * len(slots) / took:.0f} tokens/s")
-        seconds[compiled] = took
-        del batch
-    assert seconds[True] < seconds[False]

@@ -19,24 +19,11 @@ import pytest
 
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
+from tests.whisperspeech_files import MICRO, go_offline, save_models
 
 pytestmark = pytest.mark.torch
 
-LONGEST = 12  # semantic tokens of the small models: half a second
-COMMIT = "0" * 40
-VOCODER = "charactr/vocos-encodec-24khz"
-VOCODER_CONFIG = """
-feature_extractor:
-  class_path: vocos.feature_extractors.EncodecFeatures
-  init_args: {encodec_model: encodec_24khz, bandwidths: [1.5, 3.0, 6.0, 12.0]}
-backbone:
-  class_path: vocos.models.VocosBackbone
-  init_args: {input_channels: 128, dim: 32, intermediate_dim: 64, num_layers: 2,
-              adanorm_num_embeddings: 4}
-head:
-  class_path: vocos.heads.ISTFTHead
-  init_args: {dim: 32, n_fft: 1280, hop_length: 320, padding: same}
-"""
+LONGEST = MICRO.tokens
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +32,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("whisperspeech")
     with pytest.MonkeyPatch.context() as patch:
         _allow_torchaudio_without_cuda(folder, patch)
-        import huggingface_hub.constants
         import torch
 
-        patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder / "hub"))
-        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-        patch.setattr(torch.hub, "_hub_dir", str(folder / "torch"))
-        torch.manual_seed(1)
+        go_offline(folder, patch)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        _save_token_models(folder)
-        _save_vocoder(folder)
+        save_models(folder, MICRO)
         yield folder
         torch.set_num_threads(threads)
 
@@ -73,57 +55,6 @@ def _allow_torchaudio_without_cuda(folder: Path, patch: pytest.MonkeyPatch) -> N
         if entry.name != "lib":
             (python_only / entry.name).symlink_to(entry)
     patch.syspath_prepend(str(python_only.parent))
-
-
-def _hub_file(folder: Path, repository: str, name: str) -> Path:
-    repository_folder = folder / "hub" / f"models--{repository.replace('/', '--')}"
-    (repository_folder / "refs").mkdir(parents=True, exist_ok=True)
-    (repository_folder / "refs" / "main").write_text(COMMIT)
-    file = repository_folder / "snapshots" / COMMIT / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file
-
-
-def _save_token_models(folder: Path) -> None:
-    import torch
-    from whisperspeech import s2a_delar_mup_wds_mlang as s2a
-    from whisperspeech import t2s_up_wds_mlang_enclm as t2s
-
-    common = {"stoks_len": LONGEST, "stoks_codes": 513, "stoks_width": 64, "n_head": 1}
-    config = common | {"depth": 2, "ffn_mult": 1, "ttoks_len": 550}
-    tunables = t2s.Tunables(**t2s.Tunables.upgrade({}))
-    spec = _checkpoint(config, tunables, t2s.TSARTransformer(**config, tunables=tunables))
-    torch.save(spec, folder / "t2s.model")
-    torch.save(spec, _hub_file(folder, "someone/voices", "t2s-micro.model"))
-
-    config = common | {"depth": 4, "ffn_mult": 2, "quantizers": 4, "spk_width": 192}
-    config["ctx_n"] = 3 * LONGEST
-    tunables = s2a.Tunables(force_hidden_to_emb=True)
-    spec = _checkpoint(config, tunables, s2a.SADelARTransformer(**config, tunables=tunables))
-    torch.save(spec, folder / "s2a.model")
-
-
-def _checkpoint(config: dict[str, int], tunables: Any, model: Any) -> dict[str, Any]:
-    """What the library's `save_model` writes; with today's fastcore that method fails."""
-    return {
-        "config": config,
-        "tunables": dataclasses.asdict(tunables),
-        "state_dict": model.state_dict(),
-    }
-
-
-def _save_vocoder(folder: Path) -> None:
-    import torch
-    from encodec import EncodecModel
-    from vocos import Vocos
-
-    weights = folder / "torch" / "checkpoints" / "encodec_24khz-d7cc33bc.th"
-    weights.parent.mkdir(parents=True)
-    torch.save(EncodecModel.encodec_model_24khz(pretrained=False).state_dict(), weights)
-    config = _hub_file(folder, VOCODER, "config.yaml")
-    config.write_text(VOCODER_CONFIG)
-    vocos = Vocos.from_hparams(str(config))
-    torch.save(vocos.state_dict(), _hub_file(folder, VOCODER, "pytorch_model.bin"))
 
 
 @pytest.fixture(scope="module")
