@@ -31,6 +31,7 @@ from jinja2 import TemplateError  # type: ignore[import-not-found, unused-ignore
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, StaticLayer
 
+from fusion import cuda_graphs
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
@@ -248,6 +249,8 @@ class _Worker:
         self._thread.join(CLOSE_TIMEOUT)
 
     def _run(self) -> None:
+        if self._batch.compiled:
+            cuda_graphs.allow_in_this_thread()
         while not self._closed.is_set():
             self._admit()
             try:
@@ -342,6 +345,7 @@ class Batch:
 
     def __init__(self, model: Any, slots: int, context: int, compiled: bool) -> None:
         self.slots = slots
+        self.compiled = compiled
         self._model = model
         self._nowhere = context
         self._held: list[list[int]] = [[] for _ in range(slots)]

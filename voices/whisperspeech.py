@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fusion import cuda_graphs
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
 
@@ -146,7 +147,10 @@ class _Instance:
     def __init__(self, settings: Settings, speaker: torch.Tensor | None) -> None:
         self._pipeline = _load_pipeline(settings)
         self._speaker = self._pipeline.default_speaker if speaker is None else speaker
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, "whisperspeech")
+        compiled = settings.torch_compile and torch.cuda.is_available()
+        self._thread = concurrent.futures.ThreadPoolExecutor(
+            1, "whisperspeech", cuda_graphs.allow_in_this_thread if compiled else None
+        )
 
     def speak(self, text: str, language: str, cancelled: Callable[[], bool]) -> Sound | None:
         """The sound of a text within the limits, or None when it was cancelled."""
