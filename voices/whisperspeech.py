@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from fusion import cuda_graphs
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
+from voices.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ def load(settings: Settings) -> WhisperSpeechVoice:
     if settings.whisperspeech_instances < 1:
         raise ConfigurationError("--whisperspeech_instances must be 1 or more.")
     speaker = _read_speaker(settings.whisperspeech_speaker)
-    instances = [_Instance(settings, speaker) for _ in range(settings.whisperspeech_instances)]
+    gpu = Turns()
+    instances = [_Instance(settings, speaker, gpu) for _ in range(settings.whisperspeech_instances)]
     return WhisperSpeechVoice(instances)
 
 
@@ -142,12 +144,17 @@ class WhisperSpeechVoice:
 
 
 class _Instance:
-    """One pipeline and the thread that it runs in."""
+    """One pipeline and the thread that it runs in.
 
-    def __init__(self, settings: Settings, speaker: torch.Tensor | None) -> None:
+    Compiled ones share the GPU token by token: CUDA graphs replayed by two threads at once wrote
+    over each other's memory (torch 2.11 on an H100: an index out of bounds at the first token).
+    """
+
+    def __init__(self, settings: Settings, speaker: torch.Tensor | None, gpu: Turns) -> None:
         self._pipeline = _load_pipeline(settings)
         self._speaker = self._pipeline.default_speaker if speaker is None else speaker
         compiled = settings.torch_compile and torch.cuda.is_available()
+        self._gpu = gpu if compiled else Turns()
         self._thread = concurrent.futures.ThreadPoolExecutor(
             1, "whisperspeech", cuda_graphs.allow_in_this_thread if compiled else None
         )
@@ -156,7 +163,7 @@ class _Instance:
         """The sound of a text within the limits, or None when it was cancelled."""
         stop = threading.Event()
         try:
-            future = self._thread.submit(self._generate, text, language, stop)
+            future = self._thread.submit(self._generate_in_turns, text, language, stop)
             while not concurrent.futures.wait((future,), timeout=_POLL).done:
                 if cancelled():
                     stop.set()
@@ -170,10 +177,15 @@ class _Instance:
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._pipeline = None
 
+    def _generate_in_turns(self, text: str, language: str, stop: threading.Event) -> Sound:
+        with self._gpu:
+            return self._generate(text, language, stop)
+
     def _generate(self, text: str, language: str, stop: threading.Event) -> Sound:
         """`Pipeline.generate` without its progress bars, which it prints for every sentence."""
 
         def step() -> None:
+            self._gpu.pass_on()
             if stop.is_set():
                 raise _CancelledError
 
