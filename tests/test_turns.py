@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -50,14 +51,8 @@ def test_an_error_passes_the_turn_on() -> None:
 def test_a_turn_that_never_comes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TIMEOUT", 0.05)
     turns = Turns()
-    with turns:
-        waiting = threading.Thread(target=refused, args=(turns,))
-        waiting.start()
-        waiting.join(5)
+    with ThreadPoolExecutor(1) as others, turns:
+        with pytest.raises(ModelError, match="stuck"):
+            others.submit(turns.__enter__).result(5)
     with turns:  # whoever gave up is not waited for
-        pass
-
-
-def refused(turns: Turns) -> None:
-    with pytest.raises(ModelError, match="stuck"), turns:
         pass
