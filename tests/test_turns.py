@@ -51,8 +51,7 @@ def test_an_error_passes_the_turn_on() -> None:
 def test_a_turn_that_never_comes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TIMEOUT", 0.05)
     turns = Turns()
-    with ThreadPoolExecutor(1) as others, turns:
-        with pytest.raises(ModelError, match="stuck"):
-            others.submit(turns.__enter__).result(5)
+    with ThreadPoolExecutor(1) as others, turns, pytest.raises(ModelError, match="stuck"):
+        others.submit(turns.__enter__).result(5)
     with turns:  # whoever gave up is not waited for
         pass
