@@ -106,6 +106,30 @@ def test_all_that_is_copied_exists_and_is_not_ignored(name: str) -> None:
         assert source.split("/")[0] in let_in, source
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cpu"])
+def test_the_program_runs_with_what_is_copied(name: str, tmp_path: Path) -> None:
+    """The release stage's files alone, with the question that checks a server that runs."""
+    release = (DOCKER / name).read_text().split(" AS release\n")[1]
+    for line in re.findall(r"^COPY (?!--from)(.+)$", release, re.MULTILINE):
+        *sources, target = line.split()
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, tmp_path / target)
+            else:
+                (tmp_path / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, tmp_path / target)
+    assert "--max_clients" in run(sys.executable, "main.py", "--help", cwd=tmp_path)
+    questions = "from whisper_live import demo; print(demo.RECORDINGS, demo.QUESTION)"
+    folder, question = run(sys.executable, "-c", questions, cwd=tmp_path).split()
+    assert Path(folder, question).is_file() and Path(folder, "manifest.json").is_file()
+    assert tmp_path in Path(folder).parents
+
+
+def test_secrets_stay_out_of_the_images() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored.index("docker/settings.env") > ignored.index("!docker")
+
+
 # -- compose ------------------------------------------------------------------------------------
 
 
