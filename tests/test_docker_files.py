@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import http
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +77,34 @@ def test_stages_and_health(name: str, stages: list[str]) -> None:
     text = (DOCKER / name).read_text()
     assert re.findall(r"^FROM \S+ AS (\w+)$", text, re.MULTILINE) == stages
     assert "/healthz" in text.split("HEALTHCHECK")[1]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cpu"])
+@pytest.mark.parametrize("status", [http.HTTPStatus.OK, http.HTTPStatus.SERVICE_UNAVAILABLE])
+def test_the_health_check_asks_the_server_itself(
+    name: str, status: http.HTTPStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/healthz" else http.HTTPStatus.NOT_FOUND)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    command = json.loads(
+        (DOCKER / name).read_text().split("HEALTHCHECK")[1].split("CMD ")[1].splitlines()[0]
+    )
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        checked = subprocess.run(
+            [word.replace("6006", str(server.server_port)) for word in command],
+            timeout=20,
+            check=False,
+        )
+        server.shutdown()
+    assert (checked.returncode == 0) == (status == http.HTTPStatus.OK)
 
 
 def test_the_gpu_image_is_what_deployments_know() -> None:
