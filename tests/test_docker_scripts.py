@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -238,6 +240,19 @@ def test_a_half_built_engine_is_built_again(host: Host) -> None:
     assert host.run("build-whisper.sh").returncode == 0
     assert (folder / "built.txt").exists()
     assert not (folder / "stray").exists()
+
+
+def test_two_containers_do_not_build_the_same_engine_at_once(host: Host) -> None:
+    host.models.mkdir(parents=True)
+    with (host.models / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        release = threading.Timer(3.0, fcntl.flock, (lock, fcntl.LOCK_UN))
+        release.start()
+        result = host.run("build-phi.sh", "phi-2")
+        release.join()
+    assert result.returncode == 0
+    assert f"Another build is at work in {host.models}; waiting for it.\n" in result.stdout
+    check_engine_folder(host.models / "phi-2")
 
 
 def test_a_build_that_ends_well_without_an_engine_counts_as_failed(host: Host) -> None:
