@@ -8,17 +8,19 @@ PYTHON ?=
 
 VENV := .venv
 TORCH_VENV := .venv-torch
+IMAGE_VENV := .venv-image
 # A stamp is newer than the lock file it was installed from, so a second run installs nothing.
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 TORCH_STAMP := $(TORCH_VENV)/.installed-torch
+IMAGE_STAMP := $(IMAGE_VENV)/.installed-image
 
 INSTALL := -m pip install --disable-pip-version-check --no-input --progress-bar off --quiet
 TORCH := $(shell grep -o '^torch==[^ ]*' requirements-torch.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo models test test-torch lint bench lock clean
+.PHONY: help run demo models test test-torch test-image lint bench lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -37,6 +39,10 @@ test: lint models ## check style and types, then run the tests
 
 test-torch: models $(TORCH_STAMP) ## run the tests of the PyTorch models in an environment of their own
 	$(TORCH_VENV)/bin/python -m pytest -m torch $(ARGS)
+
+test-image: $(IMAGE_STAMP) ## run the tests with the GPU image's packages, without PyTorch and CUDA
+	@$(IMAGE_VENV)/bin/python -m fusion.models >/dev/null
+	$(IMAGE_VENV)/bin/python -m pytest $(ARGS)
 
 lint: $(DEV_STAMP) ## check style and types
 	$(VENV)/bin/python -m ruff check .
@@ -60,7 +66,7 @@ lock: $(VENV)/bin/python ## write the lock files from requirements*.txt
 		requirements.txt requirements-dev.txt - -o requirements-torch.lock
 
 clean: ## remove the environments and what the tools left; models stay in their cache
-	rm -rf $(VENV) $(TORCH_VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache reply.wav
+	rm -rf $(VENV) $(TORCH_VENV) $(IMAGE_VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache reply.wav
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(RUN_STAMP): requirements.lock | $(VENV)/bin/python
@@ -80,6 +86,22 @@ $(TORCH_STAMP): requirements-torch.lock requirements-torch.txt | $(TORCH_VENV)/b
 	@# torchaudio's compiled part needs CUDA's libraries; without it the rest works on a CPU.
 	@$(TORCH_VENV)/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is None)' \
 		|| rm -rf $(TORCH_VENV)/lib/python3.*/site-packages/torchaudio/lib
+	@touch $@
+
+# The image's lock less what only a GPU uses, then of the tests' lock what the image's has not. They
+# are installed by the image's own installer, without a resolver: each must fit as it is locked.
+IMAGE_PACKAGES = awk '/^[^ ]/ { split($$1, name, "=="); \
+	keep = !(name[1] in image) && name[1] !~ /^(torch|torchaudio|triton|nvidia-.*-cu12)$$/; \
+	if (NR == FNR) image[name[1]] } keep' docker/requirements-gpu.lock requirements-dev.lock
+$(IMAGE_STAMP): docker/requirements-gpu.lock requirements-dev.lock | $(IMAGE_VENV)/bin/python
+	@command -v mpicc >/dev/null || { echo "mpi4py is built here: install Open MPI's headers" \
+		"(on Debian and Ubuntu: sudo apt install libopenmpi-dev) and run make again." >&2; exit 1; }
+	@echo "Installing the image's packages without PyTorch and CUDA (some minutes) ..." >&2
+	@$(IMAGE_VENV)/bin/python $(INSTALL) --require-hashes -r docker/requirements-uv.txt
+	@$(IMAGE_PACKAGES) | $(IMAGE_VENV)/bin/uv pip install --quiet --python $(IMAGE_VENV)/bin/python \
+		--no-deps --require-hashes --build-constraints docker/requirements-build.txt \
+		--only-binary :all: --no-binary encodec --no-binary mpi4py --no-binary openai-whisper \
+		--requirements -
 	@touch $@
 
 # Takes the first Python that fits, and says which of the two things is missing when none does.
@@ -105,3 +127,9 @@ $(VENV)/bin/python:
 
 $(TORCH_VENV)/bin/python:
 	@$(call MAKE_VENV,$(TORCH_VENV))
+
+$(IMAGE_VENV)/bin/python:
+	@$(or $(PYTHON),python3.10) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' \
+		&& $(or $(PYTHON),python3.10) -m venv --clear $(IMAGE_VENV) || { echo "The image has Python" \
+		"3.10: install it with its venv package, or name it as in" \
+		"make PYTHON=/path/to/python3.10 test-image." >&2; exit 1; }

@@ -98,7 +98,7 @@ check_model() {
 server_is_ready() {
     local begun=$SECONDS
     docker compose up --detach whisperfusion || return
-    until curl --fail --silent --show-error --max-time 5 "$server/healthz"; do
+    until curl --fail --silent --show-error --noproxy '*' --max-time 5 "$server/healthz"; do
         if ((SECONDS - begun > startup_seconds)); then
             echo "not ready after $startup_seconds s: docker compose logs whisperfusion"
             return 1

@@ -82,15 +82,14 @@ class OriginalClient:
 
 @contextlib.asynccontextmanager
 async def original_client(
-    host: str, port: int, speech_port: int, address: str
+    transcription: str, speech: str, address: str
 ) -> AsyncIterator[OriginalClient]:
-    """An original client at `address`, as a proxy on this machine would name it; ready to speak."""
+    """A client of these two sockets, ready to speak. It is at `address`, as a proxy on this machine
+    would name it; nginx sends its own word instead."""
     headers = {"X-Forwarded-For": address}
     socket, audio = await asyncio.gather(
-        connect(f"ws://{host}:{port}/", additional_headers=headers, proxy=None),
-        connect(
-            f"ws://{host}:{speech_port}/", additional_headers=headers, proxy=None, max_size=None
-        ),
+        connect(transcription, additional_headers=headers, proxy=None),
+        connect(speech, additional_headers=headers, proxy=None, max_size=None),
     )
     async with socket, audio:
         client = OriginalClient(socket, audio)

@@ -14,6 +14,9 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "docker" / "scripts"
 
+COMMIT = "9bd15f1937f52658fb116f30d58fea786ce5d03b"
+"""TensorRT-LLM 0.10.0."""
+
 COMMANDS = ("nvidia-smi", "df", "python3", "hf", "curl", "sha256sum", "trtllm-build")
 
 RECORDER = """#!{python}
@@ -58,9 +61,13 @@ elif name in ("hf", "huggingface-cli"):
           "modeling_phi3.py")
 elif name == "trtllm-build":
     write(value("--output_dir"), *world["engine"])
+elif name == "git" and arguments[0] == "rev-parse":
+    print(world["commit"])
 elif arguments[0] == "-c":
     if "tensorrt_llm" in arguments[1] and not world["tensorrt_llm"]:
         sys.exit("no such package")
+    if any(f"import {{module}};" in arguments[1] for module in world["unimportable"]):
+        sys.exit("no such module")
     print(world["tensorrt_llm"])
 elif arguments[0] == "build.py":
     write(value("--output_dir"), "encoder_config.json", "decoder_config.json",
@@ -89,6 +96,8 @@ class Host:
             "disk": 200,
             "tensorrt_llm": "0.10.0",
             "engine": ["config.json", "rank0.engine"],
+            "unimportable": [],
+            "commit": COMMIT,
             "broken": [],
         }
         (root / "bin").mkdir()

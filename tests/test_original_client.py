@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.nginx import Nginx
 from tests.original_client import original_client
 from tests.recordings import load
-from tests.running import RunningServer
+from tests.running import ROOT, RunningServer
 
 pytestmark = pytest.mark.e2e
 
@@ -17,11 +20,30 @@ pytestmark = pytest.mark.e2e
 ORIGINAL_FIELDS = {"uid", "segments", "eos", "latency", "llm_output"}
 
 
-async def test_each_reply_is_one_message_and_nobody_else_hears_it(server: RunningServer) -> None:
-    ports = ("127.0.0.1", server.transcription_port, server.speech_port)
+@pytest.fixture(params=["ports", "nginx"])
+def sockets(
+    request: pytest.FixtureRequest, server: RunningServer, tmp_path: Path
+) -> Iterator[tuple[str, str]]:
+    """The two addresses that a page connects to: the server's ports, or nginx's two paths."""
+    ports = server.transcription_port, server.speech_port
+    if request.param == "ports":
+        yield f"ws://127.0.0.1:{ports[0]}/", f"ws://127.0.0.1:{ports[1]}/"
+        return
+    nginx = Nginx(
+        tmp_path / "nginx", ROOT / "web", transcription_port=ports[0], speech_port=ports[1]
+    )
+    nginx.start()
+    origin = f"ws://127.0.0.1:{nginx.port}"
+    yield f"{origin}/transcription", f"{origin}/audio"
+    nginx.stop()
+
+
+async def test_each_reply_is_one_message_and_nobody_else_hears_it(
+    sockets: tuple[str, str],
+) -> None:
     async with (
-        original_client(*ports, address="198.51.100.1") as older_and_silent,
-        original_client(*ports, address="198.51.100.2") as speaker,
+        original_client(*sockets, address="198.51.100.1") as older_and_silent,
+        original_client(*sockets, address="198.51.100.2") as speaker,
     ):
         await speaker.speak(load("brooklyn_bridge"))
         await speaker.until_heard(1)

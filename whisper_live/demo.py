@@ -230,8 +230,12 @@ def report(outcome: Outcome, end_of_speech: float) -> None:
         print(f"  {name:12}" + ("  never" if at is None else f"{at - end_of_speech:7.2f} s"))
     sound = outcome.playback.samples
     if len(sound):
-        write_wav(REPLY, sound, SPEECH_RATE)
-        print(f"The reply's {len(sound) / SPEECH_RATE:.1f} s of sound are in {REPLY}.")
+        try:
+            write_wav(REPLY, sound, SPEECH_RATE)
+            kept = f"are in {REPLY}"
+        except OSError as error:  # a container's file system may be read-only
+            kept = f"cannot be kept in {REPLY} ({error.strerror})"
+        print(f"The reply's {len(sound) / SPEECH_RATE:.1f} s of sound {kept}.")
 
 
 if __name__ == "__main__":

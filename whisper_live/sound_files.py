@@ -39,7 +39,8 @@ def read_wav(path: str | Path, rate: int) -> NDArray[np.float32]:
 def write_wav(path: str | Path, samples: NDArray[np.float32], rate: int) -> None:
     """Write mono float32 samples as 16-bit PCM; what exceeds [-1, 1] is clipped."""
     pcm = (np.clip(samples, -1.0, 1.0) * 32767.0).round().astype("<i2")
-    with wave.open(str(path), "wb") as file:
+    # Opened here, as `wave` writes a traceback of its own about a file that it cannot open.
+    with Path(path).open("wb") as stream, wave.open(stream, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)

@@ -60,7 +60,8 @@ main() {
     fetch_weights
     say "Step 2 of 2: building the engines (some minutes)"
     (cd "$examples/whisper" && python3 build.py --model_dir "$weights" --model_name "$model" \
-        --output_dir "$work/engine" "${options[@]}" --log_level "$log_level")
+        --output_dir "$work/engine" "${options[@]}" --log_level "$log_level") ||
+        build_failed "Building $folder"
     finish_build "$folder" "$stamp" encoder_config.json decoder_config.json \
         whisper_encoder_float16_tp1_rank0.engine whisper_decoder_float16_tp1_rank0.engine
     say "Built $folder"

@@ -77,7 +77,6 @@ need_gpu_memory() {
 # need_disk GIB WHAT
 need_disk() {
     local free
-    mkdir -p "$models"
     free="$(df --output=avail --block-size=1G "$models" | tail -n 1)"
     ((free >= $1)) || fail "Building $2 needs about $1 GiB of disk under $models and" \
         "$((free)) GiB are free: make room there."
@@ -85,7 +84,10 @@ need_disk() {
 
 # Two containers that share a scratch space must not build the same engine at once.
 take_build_lock() {
-    mkdir -p "$models"
+    if ! mkdir -p "$models" 2>/dev/null || [[ ! -w "$models" ]]; then
+        fail "Nothing can be written to $models: make the folder that is mounted at $scratch" \
+            "writable for the container (docker/README.md says how under SELinux)."
+    fi
     exec 9>"$models/.lock"
     flock --nonblock 9 || {
         say "Another build is at work in $models; waiting for it."
@@ -121,6 +123,12 @@ start_build() {
     weights="$scratch/downloads/$(basename "$1")"
     rm -rf "$work"
     mkdir -p "$work" "$weights"
+}
+
+# build_failed WHAT: what the outside programs wrote is on the screen already.
+build_failed() {
+    fail "$1 failed: read the reason above and, if it is memory (\`Killed\`, \`out of memory\`)," \
+        "stop what else uses this machine or its GPU."
 }
 
 # finish_build FOLDER STAMP FILE... : the build counts only if it left these files.
@@ -160,11 +168,12 @@ build_language_model() {
     local folder="$1" stamp="$2"
     shift 2
     say "Step 2 of 3: converting the weights"
-    python3 "$@" --model_dir "$weights" --dtype float16 --output_dir "$work/checkpoint"
+    python3 "$@" --model_dir "$weights" --dtype float16 --output_dir "$work/checkpoint" ||
+        build_failed "Converting the weights for $folder"
     say "Step 3 of 3: building the engine (some minutes)"
     # trtllm-build writes its timing cache into the folder that it runs in.
     (cd "$work" && trtllm-build --checkpoint_dir "$work/checkpoint" --output_dir "$work/engine" \
-        "${engine_options[@]}" --log_level "$log_level")
+        "${engine_options[@]}" --log_level "$log_level") || build_failed "Building $folder"
     keep_tokenizer
     finish_build "$folder" "$stamp" config.json rank0.engine
     say "Built $folder"

@@ -10,7 +10,7 @@ tensorrt_llm_version=0.10.0
 tensorrt_version=10.0.1
 # The tag v0.10.0 of TensorRT-LLM: its examples hold the converters that match the wheel.
 tensorrt_llm_commit=9bd15f1937f52658fb116f30d58fea786ce5d03b
-examples=/opt/tensorrt_llm
+examples="${TENSORRT_LLM_EXAMPLES:-/opt/tensorrt_llm/examples}"
 
 # Needed while the program runs: ffmpeg and PortAudio; Open MPI, which TensorRT-LLM opens even for
 # one GPU; Python's headers and the compiler of the base image, with which torch.compile makes its
@@ -45,6 +45,7 @@ install_python_packages() {
         --only-binary :all: --no-binary encodec --no-binary mpi4py --no-binary openai-whisper
     )
     # 1. uv, into /root/.local/bin; and an environment, so that Ubuntu's packages stay out of it.
+    export PATH="$HOME/.local/bin:$PATH"
     python3 -m pip install --user --no-cache-dir --require-hashes \
         --requirement "$docker/requirements-uv.txt"
     uv venv --allow-existing --python python3 "${VIRTUAL_ENV:?name the environment to install into}"
@@ -56,9 +57,10 @@ install_python_packages() {
     awk '/^[^ ]/ { keep = !/^faster-whisper==/ } keep' "$lock" >"$rest"
     "${install[@]}" --requirements "$rest"
     # 5. TensorRT and TensorRT-LLM from NVIDIA. What they require is in the lock, where it is
-    #    bounded: tensorrt would take any tensorrt-cu12, tensorrt_llm any cuda-python. PyPI has
-    #    placeholders of the wheels, and tensorrt-cu12 alone as a source that calls pip by itself
-    #    unless told not to.
+    #    bounded: tensorrt_llm would take any cuda-python. tensorrt 10.0.1 itself is left out: it
+    #    is empty but for its wish for any tensorrt-cu12, which is the package that has the module.
+    #    PyPI has placeholders of the wheels, and tensorrt-cu12 alone as a source that calls pip by
+    #    itself unless told not to.
     NVIDIA_TENSORRT_DISABLE_INTERNAL_PIP=1 uv pip install --no-deps --no-build-isolation \
         --index https://pypi.nvidia.com --index-strategy unsafe-best-match \
         --only-binary :all: --no-binary tensorrt-cu12 \
@@ -70,13 +72,18 @@ install_python_packages() {
 
 # Only the converters of three models, from one commit whose id is the check of its content.
 fetch_examples() {
-    git init --quiet "$examples"
-    cd "$examples"
+    local folder
+    folder="$(dirname "$examples")"
+    git init --quiet "$folder"
+    cd "$folder"
     git remote add origin https://github.com/NVIDIA/TensorRT-LLM.git
     git sparse-checkout set examples/whisper examples/phi examples/llama
     git fetch --quiet --depth 1 --filter blob:none origin "$tensorrt_llm_commit"
     GIT_LFS_SKIP_SMUDGE=1 git checkout --quiet FETCH_HEAD
-    [[ "$(git rev-parse HEAD)" == "$tensorrt_llm_commit" ]]
+    [[ "$(git rev-parse HEAD)" == "$tensorrt_llm_commit" ]] || {
+        echo "ERROR: The examples of TensorRT-LLM did not arrive: build the image again." >&2
+        exit 1
+    }
     rm -rf .git
 }
 
