@@ -46,7 +46,7 @@ def main() -> int:
             web.stop()
     except FusionError as error:
         print(error, file=sys.stderr)
-        return 1
+        return error.exit_status
 
 
 if __name__ == "__main__":

@@ -13,9 +13,14 @@ EXIT_CONFIGURATION = 78
 class FusionError(Exception):
     """Base of every error whose text is meant for a person."""
 
+    exit_status = 1
+    """What a command that ends with it exits with."""
+
 
 class ConfigurationError(FusionError):
     """A setting, path, port or model that starting again will not mend."""
+
+    exit_status = EXIT_CONFIGURATION
 
 
 class ModelError(FusionError):

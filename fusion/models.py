@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusion import hub
-from fusion.errors import EXIT_CONFIGURATION, ConfigurationError
+from fusion.errors import ConfigurationError
 from fusion.model_cache import ensure, say
 from fusion.model_sources import (
     LLM,
@@ -253,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(fetch(name, options.cache.expanduser()))
     except ConfigurationError as error:
         print(error, file=sys.stderr)
-        return EXIT_CONFIGURATION
+        return error.exit_status
     except KeyboardInterrupt:
         return 130
     return 0

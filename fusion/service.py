@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 
 from fusion import logs
 from fusion.board import Phase, Service
-from fusion.errors import EXIT_CONFIGURATION, ConfigurationError, FusionError
+from fusion.errors import FusionError
 from fusion.supervisor import Links
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ def child_process(service: Service, links: Links) -> Iterator[threading.Event]:
     It is set by SIGTERM and by the death of the parent; a body that then takes longer than `GRACE`
     is cut off, so that nothing is left behind. SIGINT is ignored: Ctrl-C reaches every process of
     the terminal, and the supervisor alone decides. A FusionError ends the process with its one
-    sentence, a ConfigurationError with `EXIT_CONFIGURATION`. An error that nobody expected, in any
-    thread, ends it too: a restart is better than half a service.
+    sentence and its `exit_status`. An error that nobody expected, in any thread, ends it too: a
+    restart is better than half a service.
     """
     threading.excepthook = _end_process
     logs.configure(links.log_level, service.label.removeprefix("the "))
@@ -44,12 +44,9 @@ def child_process(service: Service, links: Links) -> Iterator[threading.Event]:
     threading.Thread(target=_watch, args=(asked, stop), name="watch", daemon=True).start()
     try:
         yield stop
-    except ConfigurationError as error:
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(EXIT_CONFIGURATION)
     except FusionError as error:
         print(error, file=sys.stderr, flush=True)
-        sys.exit(1)
+        sys.exit(error.exit_status)
     finally:
         links.board.report(service, Phase.STOPPED)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -34,11 +35,22 @@ def _setting(
     *,
     choices: Sequence[str] | None = None,
     environment: str | None = None,
+    least: float | None = None,
+    most: float = math.inf,
 ) -> Any:
-    """A field with what its flag needs. `environment` is an old name of its variable."""
+    """A field with what its flag needs. `environment` is an old name of its variable.
+
+    A number is `least` or more and at most `most`.
+    """
     return field(
         default=default,
-        metadata={"group": group, "help": help, "choices": choices, "environment": environment},
+        metadata={
+            "group": group,
+            "help": help,
+            "choices": choices,
+            "environment": environment,
+            "range": None if least is None else (least, most),
+        },
     )
 
 
@@ -86,7 +98,10 @@ class Settings:
         "folder that fetched models are kept in",
     )
     threads: int = _setting(
-        0, "models", "CPU threads for all models together; 0 takes every core of the machine"
+        0,
+        "models",
+        "CPU threads for all models together; 0 takes every core of the machine",
+        least=0,
     )
 
     # -- TensorRT-LLM and other GPU models (the original's flags keep their names) ---------------
@@ -130,7 +145,11 @@ class Settings:
         environment="MISTRAL_TOKENIZER_PATH",
     )
     kv_cache_fraction: float = _setting(
-        0.4, "GPU models", "share of the free GPU memory that the language model's cache may take"
+        0.4,
+        "GPU models",
+        "share of the free GPU memory that the language model's cache may take",
+        least=0.01,
+        most=0.95,
     )
     transformers_model: str = _setting(
         "microsoft/Phi-3-mini-4k-instruct",
@@ -158,7 +177,10 @@ class Settings:
         "", "GPU models", "file with a speaker embedding; empty: the library's own voice"
     )
     whisperspeech_instances: int = _setting(
-        1, "GPU models", "WhisperSpeech copies in GPU memory: how many people it speaks to at once"
+        1,
+        "GPU models",
+        "WhisperSpeech copies in GPU memory: how many people it speaks to at once",
+        least=1,
     )
     torch_compile: bool = _setting(
         True, "GPU models", "compile WhisperSpeech and transformers models with torch.compile"
@@ -166,62 +188,105 @@ class Settings:
 
     # -- conversation -------------------------------------------------------------------------
     system_prompt: str = _setting(SYSTEM_PROMPT, "conversation", "what the language model is told")
-    max_new_tokens: int = _setting(100, "conversation", "longest reply, in tokens")
+    max_new_tokens: int = _setting(100, "conversation", "longest reply, in tokens", least=1)
     max_prompt_tokens: int = _setting(
-        923, "conversation", "longest prompt, in tokens; older turns are left out to fit"
+        923, "conversation", "longest prompt, in tokens; older turns are left out to fit", least=64
     )
-    temperature: float = _setting(0.0, "conversation", "0 is greedy: the same reply each time")
-    top_p: float = _setting(1.0, "conversation", "nucleus sampling, for a temperature above 0")
+    temperature: float = _setting(
+        0.0, "conversation", "0 is greedy: the same reply each time", least=0
+    )
+    top_p: float = _setting(
+        1.0, "conversation", "nucleus sampling, for a temperature above 0", least=0.01, most=1
+    )
     reply_timeout: float = _setting(
-        30.0, "conversation", "seconds without any progress after which a reply counts as failed"
+        30.0,
+        "conversation",
+        "seconds without any progress after which a reply counts as failed",
+        least=1,
     )
 
     # -- listening ----------------------------------------------------------------------------
-    vad_threshold: float = _setting(0.5, "listening", "speech probability that counts as speech")
+    vad_threshold: float = _setting(
+        0.5, "listening", "speech probability that counts as speech", least=0.01, most=1
+    )
     min_utterance: float = _setting(
-        0.16, "listening", "seconds of speech below which a sound is no utterance"
+        0.16, "listening", "seconds of speech below which a sound is no utterance", least=0
+    )
+    settle_after: float = _setting(
+        8.0,
+        "listening",
+        "seconds of speech after which a pause settles what was said: it is not heard again",
+        least=1,
+    )
+    longest_piece: float = _setting(
+        24.0,
+        "listening",
+        "seconds of speech without a pause that are kept to be heard at once; at most 30, "
+        "Whisper's window",
+        least=5,
+        most=30,
     )
     partial_interval: float = _setting(
-        0.5, "listening", "seconds between live transcripts while a person speaks"
+        0.5, "listening", "seconds between live transcripts while a person speaks", least=0.05
     )
     work_ahead: bool = _setting(
         True, "listening", "prepare the reply in the first short silence, before the turn is over"
     )
     provisional_silence: float = _setting(
-        0.03, "listening", "seconds of silence after which the reply is prepared"
+        0.03, "listening", "seconds of silence after which the reply is prepared", least=0
     )
     smart_turn: bool = _setting(
         True, "listening", "judge from voice and words whether the person is done"
     )
     wait_done: float = _setting(
-        0.4, "listening", "seconds of silence that end a turn when voice and words say it is over"
+        0.4,
+        "listening",
+        "seconds of silence that end a turn when voice and words say it is over",
+        least=0,
     )
     wait_unsure: float = _setting(
-        0.9, "listening", "the same when they disagree, or when smart_turn is off"
+        0.9, "listening", "the same when they disagree, or when smart_turn is off", least=0
     )
     wait_unfinished: float = _setting(
-        1.6, "listening", "the same when both say that more will come"
+        1.6, "listening", "the same when both say that more will come", least=0
     )
-    wait_longest: float = _setting(2.5, "listening", "no turn stays open longer than this")
+    wait_longest: float = _setting(
+        2.5, "listening", "no turn stays open longer than this", least=0.1
+    )
 
     # -- being interrupted ----------------------------------------------------------------------
     barge_in: bool = _setting(True, "interruption", "let people speak over the reply")
     barge_in_speech: float = _setting(
-        0.3, "interruption", "seconds of speech that an interruption needs"
+        0.3, "interruption", "seconds of speech that an interruption needs", least=0
     )
     sound_ahead: float = _setting(
-        0.6, "interruption", "seconds of sound a client is sent before it is due to be heard"
+        0.6,
+        "interruption",
+        "seconds of sound a client is sent before it is due to be heard",
+        least=0.05,
     )
 
     # -- serving ------------------------------------------------------------------------------
     host: str = _setting("0.0.0.0", "serving", "address to listen on")
-    transcription_port: int = _setting(6006, "serving", "WebSocket port that takes audio")
-    speech_port: int = _setting(8888, "serving", "WebSocket port that sends speech")
-    web_port: int = _setting(8000, "serving", "port of the web page; 0 serves none")
-    max_clients: int = _setting(4, "serving", "people served at once; more are told to WAIT")
-    max_connection_time: float = _setting(600.0, "serving", "seconds a client may stay")
-    handshake_timeout: float = _setting(10.0, "serving", "seconds to send the first message in")
-    max_message_bytes: int = _setting(1 << 20, "serving", "largest message a client may send")
+    transcription_port: int = _setting(
+        6006, "serving", "WebSocket port that takes audio", least=0, most=65535
+    )
+    speech_port: int = _setting(
+        8888, "serving", "WebSocket port that sends speech", least=0, most=65535
+    )
+    web_port: int = _setting(
+        8000, "serving", "port of the web page; 0 serves none", least=0, most=65535
+    )
+    max_clients: int = _setting(
+        4, "serving", "people served at once; more are told to WAIT", least=1
+    )
+    max_connection_time: float = _setting(600.0, "serving", "seconds a client may stay", least=1)
+    handshake_timeout: float = _setting(
+        10.0, "serving", "seconds to send the first message in", least=0.1
+    )
+    max_message_bytes: int = _setting(
+        1 << 20, "serving", "largest message a client may send", least=1024
+    )
     allowed_origins: str = _setting(
         "",
         "serving",
@@ -269,6 +334,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line of `main.py`, made from the fields of `Settings`."""
     result: argparse.ArgumentParser = configargparse.ArgumentParser(
         prog="main.py",
+        usage="main.py [--setting VALUE ...]; main.py --help lists the settings",
         description="Talk with a computer that is your own: WhisperFusion's three servers.",
         formatter_class=configargparse.ArgumentDefaultsHelpFormatter,
     )
@@ -282,11 +348,28 @@ def parser() -> argparse.ArgumentParser:
         if hints[item.name] is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
-            options |= {"type": hints[item.name], "choices": meta["choices"]}
+            options |= {"type": _number(item, hints[item.name]), "choices": meta["choices"]}
         groups[meta["group"]].add_argument(
             f"--{item.name}", env_var=_environment_name(item), **options
         )
     return result
+
+
+def _number(item: dataclasses.Field[Any], kind: type) -> Callable[[str], Any]:
+    """What makes a value of the text that a person gave, and refuses one out of range."""
+    if item.metadata["range"] is None:
+        return kind
+    least, most = item.metadata["range"]
+
+    def number(text: str) -> Any:
+        value = kind(text)
+        if not least <= value <= most:
+            bounds = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
+            raise argparse.ArgumentTypeError(f"{text} is out of range: it must be {bounds}")
+        return value
+
+    number.__name__ = kind.__name__  # argparse names it where the text is no number at all
+    return number
 
 
 def _environment_name(item: dataclasses.Field[Any]) -> str:

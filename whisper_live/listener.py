@@ -23,10 +23,7 @@ from whisper_live.utterance import Piece, Utterance, join
 # Audio kept from before the detector noticed speech, so that no first sound is lost.
 _PREROLL_FRAMES = round(0.32 / FRAME_SECONDS)
 
-# A pause in an utterance of this length settles what was said before it ...
-_SETTLE_AFTER = 8.0
-# ... and without any pause it is cut here, well inside Whisper's 30 s, at its quietest place.
-_LONGEST_PIECE = 24.0
+# Speech without a pause is cut where its last seconds sound least spoken.
 _CUT_WITHIN = 6.0
 
 # A client that sends nothing for this long has stopped its microphone: silence, not jitter.
@@ -112,6 +109,8 @@ class ListeningPolicy:
     endpoint: EndpointPolicy
     threshold: float
     min_utterance: float
+    settle_after: float
+    longest_piece: float
     partial_interval: float
     work_ahead: bool
     provisional_silence: float
@@ -123,6 +122,8 @@ class ListeningPolicy:
             endpoint=EndpointPolicy.from_settings(settings),
             threshold=settings.vad_threshold,
             min_utterance=settings.min_utterance,
+            settle_after=settings.settle_after,
+            longest_piece=settings.longest_piece,
             partial_interval=settings.partial_interval,
             work_ahead=settings.work_ahead,
             provisional_silence=settings.provisional_silence,
@@ -259,7 +260,7 @@ class Listener:
         if self._revision is not None:
             events += self._resume(self._revision)
         assert self._utterance is not None
-        if self._utterance.unsettled_seconds >= _LONGEST_PIECE:
+        if self._utterance.unsettled_seconds >= self._policy.longest_piece:
             piece, audio = self._utterance.cut(self._utterance.quietest_cut(_CUT_WITHIN))
             events.append(Transcribe(self._turn, audio, Urgency.AWAITED, piece=piece))
         return events + self._ask_live(now)
@@ -317,7 +318,8 @@ class Listener:
     def _resume(self, revision: Revision) -> list[ListenerEvent]:
         """Speech goes on: the revision is void, but what it heard may settle a long utterance."""
         assert self._utterance is not None
-        if revision.tail is not None and self._utterance.unsettled_seconds >= _SETTLE_AFTER:
+        settles = self._utterance.unsettled_seconds >= self._policy.settle_after
+        if revision.tail is not None and settles:
             piece, _ = self._utterance.cut(revision.end)
             piece.text = revision.tail
         self._revision = None
