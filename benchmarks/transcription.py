@@ -1,28 +1,35 @@
 """How well and how fast the speech recogniser hears: word error rate and time, clip by clip.
 
-    python -m benchmarks.transcription [--audio FOLDER] [--model tiny.en] [--json FILE]
+    python -m benchmarks.transcription [--audio FOLDER] [--model tiny.en] [--streamed] [--json FILE]
 
 FOLDER holds WAV files at 16 kHz, mono, 16 bit, and a `manifest.json`: a list of objects with
 `file` and `text` (what is said; empty where nobody speaks). Each clip is transcribed whole, so the
 voice activity detector plays no part. Clips of more than 30 s are cut into pieces of 30 s, which
 may split a word.
+
+With `--streamed` the real program is started and each clip is spoken into its port in real time, as
+a client does; the time is then from the end of the clip to the last transcript.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.settings import Settings
+from tests.running import RunningServer
+from whisper_live.client import Server, Transcript, talk
 from whisper_live.sound_files import read_wav
 from whisper_live.transcribers import faster_whisper
 from whisper_live.transcribers.base import (
@@ -82,22 +89,40 @@ def word_errors(said: Sequence[str], heard: Sequence[str]) -> int:
     return row[-1]
 
 
-def transcribe(recogniser: Transcriber, audio: NDArray[np.float32]) -> str:
-    """The text of a recording of any length, window by window."""
+def transcribe(recogniser: Transcriber, audio: NDArray[np.float32]) -> tuple[str, float]:
+    """The text of a recording of any length, window by window; seconds it took."""
+    began = time.perf_counter()
     window = int(WINDOW_SECONDS * SAMPLE_RATE)
     pieces = [audio[start : start + window] for start in range(0, len(audio), window)]
     heard = [recogniser.transcribe([TranscriptionRequest(piece)])[0].text for piece in pieces]
-    return " ".join(text for text in heard if text)
+    return " ".join(text for text in heard if text), time.perf_counter() - began
 
 
-def measure(recogniser: Transcriber, folder: Path) -> list[Clip]:
-    """Transcribe every clip of the folder's manifest."""
+def stream(running: RunningServer, audio: NDArray[np.float32]) -> tuple[str, float]:
+    """What a client reads that speaks a recording in real time; seconds after its end."""
+    server = Server("127.0.0.1", running.transcription_port, running.speech_port)
+
+    async def speak() -> tuple[str, float]:
+        async with talk(server, reply=False) as conversation:
+            await conversation.stream(audio)
+            ended = time.perf_counter()
+            await conversation.end_of_audio()
+            texts = []
+            seconds = 0.0
+            async for event in conversation.events():
+                if isinstance(event, Transcript) and event.final:
+                    texts.append(event.text.strip())
+                    seconds = time.perf_counter() - ended
+            return " ".join(texts), max(seconds, 0.0)
+
+    return asyncio.run(speak())
+
+
+def measure(hear: Callable[[NDArray[np.float32]], tuple[str, float]], folder: Path) -> list[Clip]:
+    """Have every clip of the folder's manifest heard: its text, and the seconds it took."""
     clips = []
     for entry in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
-        audio = read_wav(folder / entry["file"], SAMPLE_RATE)
-        began = time.perf_counter()
-        heard = transcribe(recogniser, audio)
-        seconds = time.perf_counter() - began
+        heard, seconds = hear(read_wav(folder / entry["file"], SAMPLE_RATE))
         said = spoken_words(entry["text"])
         errors = word_errors(said, spoken_words(heard))
         rate = errors / max(len(said), 1)
@@ -111,17 +136,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Word error rate and time of each recording.")
     parser.add_argument("--audio", type=Path, default=RECORDINGS, help="folder with manifest.json")
     parser.add_argument("--model", default=Settings().whisper_model, help="as --whisper_model")
+    parser.add_argument("--streamed", action="store_true", help="through the program's port")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes every core")
     parser.add_argument("--json", type=Path, help="file for the result")
     options = parser.parse_args(arguments)
     settings = Settings(whisper_model=options.model, threads=options.threads)
-    recogniser = faster_whisper.load(settings)
-    recogniser.warm_up()
-    clips = measure(recogniser, options.audio)
+    if options.streamed:
+        flags = ("--whisper_model", options.model, "--threads", str(options.threads))
+        with RunningServer(flags) as running:
+            clips = measure(partial(stream, running), options.audio)
+    else:
+        recogniser = faster_whisper.load(settings)
+        recogniser.warm_up()
+        clips = measure(partial(transcribe, recogniser), options.audio)
     times = [clip.seconds for clip in clips]
     summary = {
         "model": options.model,
         "threads": settings.cpu_threads,
+        "streamed": options.streamed,
         "word_error_rate": sum(clip.errors for clip in clips) / sum(clip.words for clip in clips),
         "clips_without_error": sum(clip.errors == 0 for clip in clips),
         "clips": len(clips),

@@ -17,6 +17,9 @@ if importlib.util.find_spec("torch") is None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[RunningServer]:
-    """The real program with its default models, one for all tests that only talk to it."""
-    with RunningServer() as running:
+    """The real program with its default models, one for all tests that only talk to it.
+
+    Its replies are short, as tests wait until they are spoken.
+    """
+    with RunningServer(("--max_new_tokens", "40")) as running:
         yield running
