@@ -199,7 +199,8 @@ def test_a_request_is_what_the_executor_takes(model: Any, player: Player) -> Non
     assert bytes(request.input_token_ids).decode() == "<|user|>\nHello<|end|>\n<|assistant|>"
     assert request.max_new_tokens == 40
     assert request.streaming is True
-    assert (request.end_id, request.stop_words) == (PHI_3_END, [[32000]])
+    assert request.end_id == PHI_3_END
+    assert request.stop_words == [[32000], [32001], [32010]]
     assert request.output_config.exclude_input_from_output is True
     assert vars(request.sampling_config) == {"beam_width": 1, "top_k": 1}
 
