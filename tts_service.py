@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import json
 import logging
 import secrets
@@ -41,7 +40,7 @@ from fusion.messages import (
 )
 from fusion.ports import open_port
 from fusion.receiving import received
-from fusion.selection import VOICES, choose, survey
+from fusion.selection import VOICES, choose, module, survey
 from fusion.service import child_process
 from fusion.settings import Settings
 from fusion.supervisor import Links
@@ -473,6 +472,6 @@ def load(settings: Settings) -> Voice:
     """The voice that fits the settings and the machine, loaded and warm."""
     pick = choose(settings, survey(settings)).voice
     logger.info("voice: %s", pick)
-    voice: Voice = importlib.import_module(VOICES[pick.library]).load(settings)
+    voice: Voice = module(VOICES, pick).load(settings)
     voice.warm_up()
     return voice

@@ -7,21 +7,27 @@ Ends with status 0 and one line of facts, or with status 1 and one line that say
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
 from fusion.errors import FusionError, ModelError
-from fusion.selection import LANGUAGE_MODELS, TRANSCRIBERS, VOICES, Choice, choose, survey
+from fusion.selection import (
+    LANGUAGE_MODELS,
+    TRANSCRIBERS,
+    VOICES,
+    Choice,
+    choose,
+    module,
+    survey,
+)
 from fusion.settings import Settings, parse
 from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
 from voices.base import Voice
@@ -56,8 +62,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _transcription(settings: Settings, choice: Choice) -> Iterator[str]:
-    transcriber: Transcriber = _load(TRANSCRIBERS[choice.transcription.library], settings)
-    voice: Voice = _load(VOICES[choice.voice.library], settings)
+    transcriber: Transcriber = module(TRANSCRIBERS, choice.transcription).load(settings)
+    voice: Voice = module(VOICES, choice.voice).load(settings)
     transcriber.warm_up()
     yield from check_transcription(transcriber, spoken(voice, SENTENCE))
     transcriber.close()
@@ -65,7 +71,7 @@ def _transcription(settings: Settings, choice: Choice) -> Iterator[str]:
 
 
 def _language_model(settings: Settings, choice: Choice) -> Iterator[str]:
-    model: LanguageModel = _load(LANGUAGE_MODELS[choice.language_model.library], settings)
+    model: LanguageModel = module(LANGUAGE_MODELS, choice.language_model).load(settings)
     model.warm_up()
     yield from check_language_model(model)
     time.sleep(SETTLE)
@@ -73,14 +79,10 @@ def _language_model(settings: Settings, choice: Choice) -> Iterator[str]:
 
 
 def _voice(settings: Settings, choice: Choice) -> Iterator[str]:
-    voice: Voice = _load(VOICES[choice.voice.library], settings)
+    voice: Voice = module(VOICES, choice.voice).load(settings)
     voice.warm_up()
     yield from check_voice(voice)
     voice.close()
-
-
-def _load(module: str, settings: Settings) -> Any:
-    return importlib.import_module(module).load(settings)
 
 
 def check_transcription(transcriber: Transcriber, audio: NDArray[np.float32]) -> Iterator[str]:
