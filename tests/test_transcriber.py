@@ -130,10 +130,10 @@ def test_sessions_share_a_batch(
     english: FasterWhisper, batching: FasterWhisper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = sizes_of_calls(batching, monkeypatch)
-    heard: dict[str, str] = {}
+    heard: dict[str, str | None] = {}
     all_heard = threading.Event()
 
-    def done(job: Job, text: str) -> None:
+    def done(job: Job, text: str | None) -> None:
         heard[job.session] = text
         if len(heard) == len(SPOKEN):
             all_heard.set()

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fusion.errors import ModelError
 from whisper_live.events import Transcribe, Urgency
-from whisper_live.transcribers.base import NOTHING_HEARD, Transcriber, TranscriptionRequest
+from whisper_live.transcribers.base import Transcriber, TranscriptionRequest
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +35,14 @@ class Job:
 class Scheduler:
     """Runs transcriptions in their order of urgency.
 
-    `done(job, text)` and `dropped(job)` are called from worker threads: the text of a job, or that
-    a live one gave way.
+    `done(job, text)` and `dropped(job)` are called from worker threads: the text of a job (None if
+    the transcriber failed), or that a live one gave way.
     """
 
     def __init__(
         self,
         transcriber: Transcriber,
-        done: Callable[[Job, str], None],
+        done: Callable[[Job, str | None], None],
         dropped: Callable[[Job], None],
     ) -> None:
         self._transcriber = transcriber
@@ -84,12 +84,13 @@ class Scheduler:
 
     def _work(self, first: bool) -> None:
         while (batch := self._take(first)) is not None:
+            texts: Sequence[str | None]
             try:
                 transcripts = self._transcriber.transcribe([job.request for job in batch])
                 texts = [transcript.text for transcript in transcripts]
             except ModelError as error:
                 logger.error("a transcription failed: %s", error)
-                texts = [NOTHING_HEARD.text] * len(batch)
+                texts = [None] * len(batch)
             if first:
                 with self._changed:
                     self._first_runs = None

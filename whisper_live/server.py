@@ -328,7 +328,7 @@ class TranscriptionServer:
 
         work.add_done_callback(lambda _: self._loop.call_soon_threadsafe(judged))
 
-    def _transcribed(self, job: Job, text: str) -> None:
+    def _transcribed(self, job: Job, text: str | None) -> None:
         """In a worker thread of the scheduler."""
 
         def deliver() -> None:
