@@ -171,6 +171,8 @@ class _Instance:
         except _CancelledError:
             return None
         except (RuntimeError, IndexError, ValueError) as error:  # CUDA's are RuntimeErrors
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # if CUDA is lost to this process, it must end
             raise ModelError(f"WhisperSpeech failed: {error}") from error
 
     def close(self) -> None:
