@@ -11,7 +11,7 @@ import pytest
 from fusion.errors import ModelError
 from whisper_live.events import Revision, Transcribe, Urgency
 from whisper_live.scheduler import Job, Scheduler
-from whisper_live.transcribers.base import Transcript, TranscriptionRequest
+from whisper_live.transcribers.base import NOTHING_HEARD, Transcript, TranscriptionRequest
 from whisper_live.utterance import Piece
 
 TIMEOUT = 5.0
@@ -45,6 +45,7 @@ class Gated:
         requests: Sequence[TranscriptionRequest],
         cancelled: Callable[[], bool] = lambda: False,
     ) -> list[Transcript]:
+        self.cancelled = cancelled
         numbers = [len(request.audio) for request in requests]
         number = numbers[0]
         with self.changed:
@@ -54,6 +55,8 @@ class Gated:
         assert self.gate(number).wait(TIMEOUT)
         if number == 13:
             raise ModelError("broken on purpose")
+        if cancelled():
+            return [NOTHING_HEARD] * len(requests)
         return [Transcript(str(number), "en") for number in numbers]
 
 
@@ -145,6 +148,24 @@ def test_an_end_does_not_wait_for_a_live_transcript(world: World) -> None:
     assert world.runs(1)
     world.submit(2, Urgency.AWAITED)
     assert world.runs(1, 2)
+
+
+def test_a_live_transcript_is_given_up_for_an_end_and_reported(world: World) -> None:
+    live = world.submit(1, Urgency.LIVE)
+    assert world.runs(1)
+    given_up = world.transcriber.cancelled
+    assert not given_up()
+    world.submit(2, Urgency.AWAITED)
+    assert world.runs(1, 2)
+    assert given_up()
+    assert not world.transcriber.cancelled(), "an end is never given up"
+    world.let(1)
+    world.submit(3, Urgency.LIVE)
+    world.let(2)
+    assert world.runs(1, 2, 3)
+    assert world.dropped == [live]
+    world.let(3)
+    assert world.came(2) == ["2", "3"]
 
 
 @pytest.mark.parametrize("urgency", [Urgency.LIVE, Urgency.CONTESTED])
