@@ -65,7 +65,7 @@ def _transcription(settings: Settings, choice: Choice) -> Iterator[str]:
     transcriber: Transcriber = module(TRANSCRIBERS, choice.transcription).load(settings)
     voice: Voice = module(VOICES, choice.voice).load(settings)
     transcriber.warm_up()
-    yield from check_transcription(transcriber, spoken(voice, SENTENCE))
+    yield from check_transcription(transcriber, spoken(voice, SENTENCE), spoken(voice, QUESTION))
     transcriber.close()
     voice.close()
 
@@ -85,23 +85,27 @@ def _voice(settings: Settings, choice: Choice) -> Iterator[str]:
     voice.close()
 
 
-def check_transcription(transcriber: Transcriber, audio: NDArray[np.float32]) -> Iterator[str]:
-    """`audio` is SENTENCE spoken, at 16 kHz. Raises ModelError for what is not as it should be."""
-    request = TranscriptionRequest(audio)
+def check_transcription(
+    transcriber: Transcriber, sentence: NDArray[np.float32], question: NDArray[np.float32]
+) -> Iterator[str]:
+    """SENTENCE and QUESTION, spoken, at 16 kHz. Raises ModelError for what is not as it should."""
+    requests = [TranscriptionRequest(audio) for audio in (sentence, question)]
     begun = time.monotonic()
-    (alone,) = transcriber.transcribe([request])
-    yield f"{transcriber.name} in {_since(begun)}"
-    share = len(_words(SENTENCE) & _words(alone.text)) / len(_words(SENTENCE))
+    alone = [transcriber.transcribe([request])[0].text for request in requests]
+    yield f"{transcriber.name}: two sentences one by one in {_since(begun)}"
+    share = len(_words(SENTENCE) & _words(alone[0])) / len(_words(SENTENCE))
     if share < 0.7:
-        raise ModelError(f"{transcriber.name} heard {alone.text!r} for {SENTENCE!r}.")
+        raise ModelError(f"{transcriber.name} heard {alone[0]!r} for {SENTENCE!r}.")
+    # In turns, so that a text that comes back to the wrong client is seen.
+    turns = [number % len(requests) for number in range(transcriber.max_batch)]
     begun = time.monotonic()
-    together = transcriber.transcribe([request] * transcriber.max_batch)
+    together = transcriber.transcribe([requests[turn] for turn in turns])
     yield f"{transcriber.max_batch} windows together in {_since(begun)}"
-    different = {transcript.text for transcript in together} - {alone.text}
-    if different:
-        raise ModelError(f"{transcriber.name} heard {different.pop()!r} in a batch.")
+    for turn, heard in zip(turns, together, strict=True):
+        if heard.text != alone[turn]:
+            raise ModelError(f"{transcriber.name} heard {heard.text!r} in a batch.")
     begun = time.monotonic()
-    transcriber.transcribe([request], lambda: True)
+    transcriber.transcribe(requests[:1], lambda: True)
     _stopped_soon(transcriber.name, begun)
 
 
