@@ -15,7 +15,7 @@ import pytest
 from fusion import selection
 from fusion.errors import ConfigurationError
 from fusion.selection import Gpu, Machine, choose, survey
-from fusion.settings import Settings
+from fusion.settings import Settings, parse
 
 ADA = Gpu("NVIDIA GeForce RTX 4090", (8, 9))
 HOPPER = Gpu("NVIDIA H100 80GB HBM3", (9, 0))
@@ -105,6 +105,16 @@ def test_a_flag_wins(
     machine: Machine, settings: dict[str, Any], expected: tuple[str, str, str]
 ) -> None:
     assert libraries(machine, **settings) == expected
+
+
+def test_what_the_image_starts_with_can_be_gone_round() -> None:
+    """With flags after its own, as docs/gpu.md says."""
+    own = ["--transcriber", "tensorrt_llm", "--phi", "--phi_tensorrt_path", "/models/phi"]
+    around = ["--transcriber", "faster_whisper", "--no-phi", "--language_model", "llama_cpp"]
+    settings = parse([*own, *around, "--voice_library", "piper"])
+    choice = choose(settings, IMAGE)
+    found = (choice.transcription, choice.language_model, choice.voice)
+    assert tuple(pick.library for pick in found) == ON_CPU
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,8 @@ def test_a_loop_is_heard_again_without_the_context(
     )
     assert hear(transcriber, *requests) == ["Fine, thank you.", "I know"]
     assert len(player.contract.made("Session.run")) == 1
+    prompts = [len(c.arguments["input_ids"][0]) for c in player.contract.made("decode")]
+    assert prompts == [3, 1]
 
 
 # -- languages ------------------------------------------------------------------------------------
