@@ -7,7 +7,6 @@ that is already under way, or complete.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import threading
 import time
@@ -31,7 +30,7 @@ from fusion.messages import (
     Spoken,
     Withdrawal,
 )
-from fusion.selection import LANGUAGE_MODELS, choose, survey
+from fusion.selection import LANGUAGE_MODELS, choose, module, survey
 from fusion.service import child_process
 from fusion.settings import Settings
 from fusion.supervisor import Links
@@ -255,6 +254,6 @@ def load(settings: Settings) -> LanguageModel:
     """The language model that fits the settings and the machine, loaded and warm."""
     pick = choose(settings, survey(settings)).language_model
     logger.info("language model: %s", pick)
-    model: LanguageModel = importlib.import_module(LANGUAGE_MODELS[pick.library]).load(settings)
+    model: LanguageModel = module(LANGUAGE_MODELS, pick).load(settings)
     model.warm_up()
     return model

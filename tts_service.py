@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import json
 import logging
 import secrets
@@ -24,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 
 from fusion.board import Phase, Service
 from fusion.channels import Inbox, Outbox
+from fusion.errors import ModelError
 from fusion.http import Door, query
 from fusion.messages import (
     ClauseSpoken,
@@ -41,7 +41,7 @@ from fusion.messages import (
 )
 from fusion.ports import open_port
 from fusion.receiving import received
-from fusion.selection import VOICES, choose, survey
+from fusion.selection import VOICES, choose, module, survey
 from fusion.service import child_process
 from fusion.settings import Settings
 from fusion.supervisor import Links
@@ -61,6 +61,8 @@ _CHUNK = OUTPUT_RATE // 10
 
 # Bytes of a message from an audio client, which has nothing to say.
 _MOST_HEARD = 4096
+
+UNSPOKEN = "The voice failed, so this reply is not spoken to its end."
 
 # A client whose connection takes no data for this long is gone.
 _SEND_TIMEOUT = 10.0
@@ -111,6 +113,7 @@ class SpeechServer:
         self._report = report
         self._clients: dict[str, Client] = {}
         self._arrival = asyncio.get_running_loop().create_future()
+        self._lost: Exception | None = None
         self._synthesis = Synthesis(voice, self._next_clause, self._sound_made, self._voice_failed)
 
     # -- messages from the other processes -----------------------------------------------------
@@ -211,10 +214,17 @@ class SpeechServer:
 
     def _voice_failed(self, speech: Speech, error: Exception) -> None:
         """The rest of this reply stays silent; its text was sent, and the next may be spoken."""
-        logger.error("the voice failed: %s", error)
-        for clause in speech.clauses:
-            clause.started = clause.finished = True
+        if isinstance(error, ModelError):
+            logger.error("the voice failed: %s", error)
+        else:
+            self._lost = error
+        speech.fail()
         self._sound_made(speech)
+
+    def check(self) -> None:
+        """Raise what the voice raised and nobody expected: only a new process can be trusted."""
+        if self._lost is not None:
+            raise self._lost
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -270,6 +280,8 @@ class SpeechServer:
             if not speech.over:
                 return False
             self._finish(client, speech, speech.said)
+            if speech.failed:
+                client.news.append(_failure(speech))
             client.news.append(_reply_end(speech, interrupted=False))
             return True
         early = client.speeches.runs_dry_at - self._settings.sound_ahead - time.monotonic()
@@ -431,6 +443,11 @@ def _unheard_at(client: Client, address: str) -> bool:
     return client.connection is None and not client.keyed and client.started.address == address
 
 
+def _failure(speech: Speech) -> dict[str, object]:
+    """An error as on the other port, and an event as all that is said on this one."""
+    return {"event": "error", "status": "ERROR", "message": UNSPOKEN, "turn": speech.turn}
+
+
 def _reply_end(speech: Speech, *, interrupted: bool) -> dict[str, object]:
     end = {"event": "reply_end", "turn": speech.turn, "spoken": speech.said}
     return {**end, "interrupted": interrupted}
@@ -455,6 +472,7 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
             if board.generation(Service.TRANSCRIPTION) != generation:
                 generation = board.generation(Service.TRANSCRIPTION)
                 server.end_all()
+            server.check()
             if message is not None:
                 server.handle(message)
         server.close()
@@ -473,6 +491,6 @@ def load(settings: Settings) -> Voice:
     """The voice that fits the settings and the machine, loaded and warm."""
     pick = choose(settings, survey(settings)).voice
     logger.info("voice: %s", pick)
-    voice: Voice = importlib.import_module(VOICES[pick.library]).load(settings)
+    voice: Voice = module(VOICES, pick).load(settings)
     voice.warm_up()
     return voice

@@ -7,21 +7,27 @@ Ends with status 0 and one line of facts, or with status 1 and one line that say
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
 from fusion.errors import FusionError, ModelError
-from fusion.selection import LANGUAGE_MODELS, TRANSCRIBERS, VOICES, Choice, choose, survey
+from fusion.selection import (
+    LANGUAGE_MODELS,
+    TRANSCRIBERS,
+    VOICES,
+    Choice,
+    choose,
+    module,
+    survey,
+)
 from fusion.settings import Settings, parse
 from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
 from voices.base import Voice
@@ -56,16 +62,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _transcription(settings: Settings, choice: Choice) -> Iterator[str]:
-    transcriber: Transcriber = _load(TRANSCRIBERS[choice.transcription.library], settings)
-    voice: Voice = _load(VOICES[choice.voice.library], settings)
+    transcriber: Transcriber = module(TRANSCRIBERS, choice.transcription).load(settings)
+    voice: Voice = module(VOICES, choice.voice).load(settings)
     transcriber.warm_up()
-    yield from check_transcription(transcriber, spoken(voice, SENTENCE))
+    yield from check_transcription(transcriber, spoken(voice, SENTENCE), spoken(voice, QUESTION))
     transcriber.close()
     voice.close()
 
 
 def _language_model(settings: Settings, choice: Choice) -> Iterator[str]:
-    model: LanguageModel = _load(LANGUAGE_MODELS[choice.language_model.library], settings)
+    model: LanguageModel = module(LANGUAGE_MODELS, choice.language_model).load(settings)
     model.warm_up()
     yield from check_language_model(model)
     time.sleep(SETTLE)
@@ -73,33 +79,33 @@ def _language_model(settings: Settings, choice: Choice) -> Iterator[str]:
 
 
 def _voice(settings: Settings, choice: Choice) -> Iterator[str]:
-    voice: Voice = _load(VOICES[choice.voice.library], settings)
+    voice: Voice = module(VOICES, choice.voice).load(settings)
     voice.warm_up()
     yield from check_voice(voice)
     voice.close()
 
 
-def _load(module: str, settings: Settings) -> Any:
-    return importlib.import_module(module).load(settings)
-
-
-def check_transcription(transcriber: Transcriber, audio: NDArray[np.float32]) -> Iterator[str]:
-    """`audio` is SENTENCE spoken, at 16 kHz. Raises ModelError for what is not as it should be."""
-    request = TranscriptionRequest(audio)
+def check_transcription(
+    transcriber: Transcriber, sentence: NDArray[np.float32], question: NDArray[np.float32]
+) -> Iterator[str]:
+    """SENTENCE and QUESTION, spoken, at 16 kHz. Raises ModelError for what is not as it should."""
+    requests = [TranscriptionRequest(audio) for audio in (sentence, question)]
     begun = time.monotonic()
-    (alone,) = transcriber.transcribe([request])
-    yield f"{transcriber.name} in {_since(begun)}"
-    share = len(_words(SENTENCE) & _words(alone.text)) / len(_words(SENTENCE))
+    alone = [transcriber.transcribe([request])[0].text for request in requests]
+    yield f"{transcriber.name}: two sentences one by one in {_since(begun)}"
+    share = len(_words(SENTENCE) & _words(alone[0])) / len(_words(SENTENCE))
     if share < 0.7:
-        raise ModelError(f"{transcriber.name} heard {alone.text!r} for {SENTENCE!r}.")
+        raise ModelError(f"{transcriber.name} heard {alone[0]!r} for {SENTENCE!r}.")
+    # In turns, so that a text that comes back to the wrong client is seen.
+    turns = [number % len(requests) for number in range(transcriber.max_batch)]
     begun = time.monotonic()
-    together = transcriber.transcribe([request] * transcriber.max_batch)
+    together = transcriber.transcribe([requests[turn] for turn in turns])
     yield f"{transcriber.max_batch} windows together in {_since(begun)}"
-    different = {transcript.text for transcript in together} - {alone.text}
-    if different:
-        raise ModelError(f"{transcriber.name} heard {different.pop()!r} in a batch.")
+    for turn, heard in zip(turns, together, strict=True):
+        if heard.text != alone[turn]:
+            raise ModelError(f"{transcriber.name} heard {heard.text!r} in a batch.")
     begun = time.monotonic()
-    transcriber.transcribe([request], lambda: True)
+    transcriber.transcribe(requests[:1], lambda: True)
     _stopped_soon(transcriber.name, begun)
 
 

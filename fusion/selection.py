@@ -1,7 +1,7 @@
 """Which library does each job: what the settings name, else the best that this machine has.
 
 `survey` finds out what there is, `choose` decides, and neither imports a model: each service
-imports the one module that was chosen, as `importlib.import_module(VOICES[name]).load(settings)`.
+imports the one module that was chosen, as `module(VOICES, pick).load(settings)`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib.util
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fusion.errors import ConfigurationError
 from fusion.settings import AUTO, Settings
@@ -45,8 +45,9 @@ PACKAGES = {
 }
 """What must be installed for each module."""
 
+OLDEST_FOR_TENSORRT_LLM = (7, 0)
 NEWEST_FOR_TENSORRT_LLM = (9, 0)
-"""Compute capability of Hopper: TensorRT-LLM 0.10.0 knows no newer GPU."""
+"""Compute capability of Volta and Hopper: TensorRT-LLM 0.10.0 knows no older and no newer GPU."""
 
 Engine = Literal["whisper", "phi", "mistral"]
 
@@ -144,6 +145,18 @@ def choose(settings: Settings, machine: Machine) -> Choice:
     )
 
 
+def module(table: dict[str, str], pick: Pick) -> Any:
+    """Import what was chosen. Raises ConfigurationError when its library is there but broken."""
+    try:
+        return importlib.import_module(table[pick.library])
+    except (ImportError, OSError, RuntimeError) as error:  # the latter two: its native libraries
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"{pick.library} is installed but cannot be imported ({reason}): install it again, or "
+            f"choose another one of {', '.join(sorted(table))} by flag."
+        ) from error
+
+
 def _transcription(settings: Settings, machine: Machine) -> Pick:
     if settings.transcriber == "tensorrt_llm":
         return _tensorrt(settings, machine, "whisper", "as --transcriber says")
@@ -153,7 +166,7 @@ def _transcription(settings: Settings, machine: Machine) -> Pick:
         return _tensorrt(settings, machine, "whisper", "as --whisper_tensorrt_path says")
     if "whisper" in machine.engines and not _tensorrt_obstacle(TRANSCRIBERS, machine):
         return _tensorrt(settings, machine, "whisper", "as its engines are there")
-    return Pick("faster_whisper", _place(machine))
+    return Pick("faster_whisper", _place(machine) + _passed_over("whisper", machine))
 
 
 def _language_model(settings: Settings, machine: Machine) -> Pick:
@@ -175,8 +188,9 @@ def _language_model(settings: Settings, machine: Machine) -> Pick:
     if engine in machine.engines and not _tensorrt_obstacle(LANGUAGE_MODELS, machine):
         return _tensorrt(settings, machine, engine, "as its engine is there")
     if machine.gpu and not _missing(LANGUAGE_MODELS["transformers"], machine):
-        return Pick("transformers", _place(machine))
-    return Pick("llama_cpp", _cpu_reason(machine, "PyTorch or transformers 4.56 is not installed"))
+        return Pick("transformers", _place(machine) + _passed_over(engine, machine))
+    lacking = "PyTorch or transformers 4.56 is not installed"
+    return Pick("llama_cpp", _cpu_reason(machine, lacking) + _passed_over(engine, machine))
 
 
 def _voice(settings: Settings, machine: Machine) -> Pick:
@@ -213,10 +227,20 @@ def _tensorrt(settings: Settings, machine: Machine, engine: Engine, why: str) ->
     return Pick("tensorrt_llm", f"with the engine in {path}, {why}")
 
 
+def _passed_over(engine: Engine, machine: Machine) -> str:
+    """Why an engine that is there was not taken, to be said with what was taken instead."""
+    if engine not in machine.engines or machine.gpu is None:
+        return ""
+    table = TRANSCRIBERS if engine == "whisper" else LANGUAGE_MODELS
+    return f"; its TensorRT-LLM engine is left alone, as {_tensorrt_obstacle(table, machine)}"
+
+
 def _tensorrt_obstacle(table: dict[str, str], machine: Machine) -> str:
     """What keeps TensorRT-LLM 0.10.0 from running here; empty if nothing does."""
     if machine.gpu is None:
         return "no GPU was found"
+    if machine.gpu.capability < OLDEST_FOR_TENSORRT_LLM:
+        return f"TensorRT-LLM 0.10 does not know the older {machine.gpu.name}"
     if machine.gpu.capability > NEWEST_FOR_TENSORRT_LLM:
         return f"TensorRT-LLM 0.10 does not know the newer {machine.gpu.name}"
     if missing := _missing(table["tensorrt_llm"], machine):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,15 @@ _ROOM_AFTER_CUT = 0.6
 # No tokenizer of ours makes more tokens of a text than it has bytes; the frame that a chat
 # template puts around a message is shorter than this.
 _TEMPLATE_TOKENS = 16
+
+# How those texts begin that a tokenizer takes for marks of a chat template: <|im_end|>, <｜User｜>,
+# </s>, <end_of_turn>, [INST], [|user|], … Whoever types one, or has the model write one, would end
+# a turn and speak in another's name.
+_MARK = re.compile(
+    r"[<\[](?=[|｜])"
+    r"|<(?=/?(?i:s|unk|pad|mask|cls|sep|[be]os\w*|(?:start|end)_of_\w+)>)"
+    r"|\[(?=/?[A-Z_]{4,}\])"
+)
 
 CountTokens = Callable[[Sequence[ChatMessage]], int]
 
@@ -72,16 +82,26 @@ class Conversation:
 
     def _messages(self, turns: Sequence[_Turn], question: str) -> list[ChatMessage]:
         """A person who goes on before there was an answer says one thing in two parts."""
-        messages = [ChatMessage("system", self._system)] if self._system else []
+        messages = [ChatMessage("system", as_text(self._system))] if self._system else []
         unanswered: list[str] = []
         for turn in turns:
             unanswered.append(turn.question)
             if turn.answer:
-                messages.append(ChatMessage("user", " ".join(unanswered)))
-                messages.append(ChatMessage("assistant", turn.answer))
+                messages.append(ChatMessage("user", as_text(" ".join(unanswered))))
+                messages.append(ChatMessage("assistant", as_text(turn.answer)))
                 unanswered.clear()
-        messages.append(ChatMessage("user", " ".join([*unanswered, question])))
+        messages.append(ChatMessage("user", as_text(" ".join([*unanswered, question]))))
         return messages
+
+
+def as_text(said: str) -> str:
+    """The same words, in which no model finds a mark of its chat template: a space breaks each.
+
+    Every model's prompt goes through here. What each file could do by itself depends on the
+    library: llama.cpp, transformers and the servers behind an API turn a whole prompt into tokens
+    at once, and cannot tell the template's marks from those that were typed.
+    """
+    return _MARK.sub(r"\g<0> ", said)
 
 
 def _fits(messages: Sequence[ChatMessage], count_tokens: CountTokens, limit: int) -> bool:

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0
 
+# Counting comes before every long prompt, and other sessions wait for it.
+COUNT_TIMEOUT = 1.0
+
 # A server that loads a large model, or compiles it first, takes minutes until it answers.
 START_TIMEOUT = 900.0
 START_POLL = 2.0
@@ -246,7 +249,7 @@ class OpenAIServer:
         return math.ceil(size / 3) + TEMPLATE_TOKENS * len(messages)
 
     def _ask_count(self, messages: tuple[ChatMessage, ...]) -> int:
-        """Ask `/tokenize`, which stands beside `/v1`. 0 where there is no answer.
+        """Ask `/tokenize`, which stands beside `/v1`. 0 where there is no answer, or none in time.
 
         vLLM reads `messages` and answers `count`; llama-server reads `content`.
         """
@@ -255,13 +258,16 @@ class OpenAIServer:
             "messages": [{"role": m.role, "content": m.content} for m in messages],
             "content": "\n".join(m.content for m in messages),
         }
+        url = f"{self._url.removesuffix('/v1')}/tokenize"
         try:
-            answer = self._http.post(f"{self._url.removesuffix('/v1')}/tokenize", json=body)
+            answer = self._http.post(url, json=body, timeout=COUNT_TIMEOUT)
             content = answer.json() if answer.status_code == httpx.codes.OK else None
         except httpx.TransportError:
             return 0  # away for now; the request itself will say so
         except ValueError:
             content = None
+        if answer.status_code in RETRIED_STATUS:
+            return 0
         if isinstance(content, dict) and isinstance(content.get("count"), int):
             return int(content["count"])
         if isinstance(content, dict) and isinstance(content.get("tokens"), list):

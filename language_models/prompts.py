@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from language_models.base import ChatMessage
 
-SPECIAL_TOKENS = r"<\|[^|<>]*\|>|</?s>|<unk>"
+NOTHING = r"(?!)"
+"""A regular expression that fits nowhere."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,18 @@ class PromptFormat:
     """How one family of models reads a conversation.
 
     `parts` is what a message of each role becomes ("{}" is its text); `reply` is what the model's
-    answer follows. `stop_ids` end a reply, the first being its regular end. `stop_strings` end it
-    too, for a model that goes on writing the conversation by itself. `reserved` is a regular
-    expression of what only the format itself may write.
+    answer follows. `stop_ids` end a reply: its regular end first, then the end of a text, and the
+    tokens with which a model begins to speak in another's name. `stop_strings` end it too, for a
+    model that goes on writing the conversation by itself. `reserved` is a regular expression of the
+    plain words that only the format itself may write; special tokens in what was said are broken
+    before, by `conversation.as_text`.
     """
 
     parts: dict[str, str]
     reply: str
     stop_ids: tuple[int, ...]
     stop_strings: tuple[str, ...] = ()
-    reserved: str = SPECIAL_TOKENS
+    reserved: str = NOTHING
 
     def render(self, messages: Sequence[ChatMessage]) -> str:
         """The prompt for these messages, up to where the reply begins."""
@@ -42,7 +45,7 @@ class PromptFormat:
     def clean(self, text: str) -> str:
         """`text` without what would read as part of the format.
 
-        Repeated, as taking out one token can put together another: `<|e<|end|>nd|>`.
+        Repeated, as taking out one word can put together another: `InstOutput:ruct:`.
         """
         while (cleaned := re.sub(self.reserved, "", text)) != text:
             text = cleaned
@@ -54,7 +57,7 @@ PHI_2 = PromptFormat(
     reply="Output:",
     stop_ids=(50256,),
     stop_strings=("\nInstruct:", "Instruct:"),
-    reserved=rf"{SPECIAL_TOKENS}|Instruct:|Output:",
+    reserved="Instruct:|Output:",
 )
 
 PHI_3 = PromptFormat(
@@ -64,7 +67,7 @@ PHI_3 = PromptFormat(
         "assistant": "<|assistant|>\n{}<|end|>\n",
     },
     reply="<|assistant|>",
-    stop_ids=(32007, 32000),
+    stop_ids=(32007, 32000, 32001, 32010),
 )
 
 CHATML = PromptFormat(
@@ -74,7 +77,7 @@ CHATML = PromptFormat(
         "assistant": "<|im_start|>assistant\n{}<|im_end|>\n",
     },
     reply="<|im_start|>assistant\n",
-    stop_ids=(32000, 2),
+    stop_ids=(32000, 2, 32001),
 )
 
 PHI_FORMATS = {

@@ -148,9 +148,8 @@ class Replies:
             try:
                 responses = self._executor.await_responses(timeout=READ_TIMEOUT)
             except RuntimeError as error:
-                logger.exception("TensorRT-LLM stopped answering")
                 self._fail(f"TensorRT-LLM stopped answering: {error}")
-                return
+                raise  # it never will again: the process ends, and is started anew
             for response in responses:
                 self._deliver(response)
             self._forget_unanswered()
@@ -300,6 +299,11 @@ def load(settings: Settings) -> TensorRTLanguageModel:
         f"build it with docker/scripts/build-{kind}.sh "
         f"or name its folder with --{kind}_tensorrt_path",
     )
+    if settings.max_prompt_tokens > engine.max_input_len:
+        raise ConfigurationError(
+            f"The engine in {engine.folder} takes prompts of {engine.max_input_len} tokens: give "
+            f"--max_prompt_tokens {engine.max_input_len} or less, or build it again."
+        )
     tokenizer = _tokenizer(tokenizer_path, f"--{kind}_tokenizer_path")
     replies = Replies(_executor(engine, settings.kv_cache_fraction))
     logger.info("Loaded LLM TensorRT Engine")

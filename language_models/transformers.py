@@ -33,6 +33,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, StaticLa
 
 from fusion import cuda_graphs
 from fusion.errors import ConfigurationError, ModelError
+from fusion.selection import first_gpu
 from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
 from language_models.detokenize import Detokenizer
@@ -63,6 +64,12 @@ def load(settings: Settings) -> LanguageModel:
     if path.suffix == ".gguf":
         source, where = str(path.parent), {"gguf_file": path.name}
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and (gpu := first_gpu()):
+        logger.warning(
+            "no GPU for the language model (PyTorch %s cannot use the %s): it runs on the CPU",
+            torch.__version__,
+            gpu.name,
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
         model = AutoModelForCausalLM.from_pretrained(
@@ -100,8 +107,8 @@ class TransformersModel:
         self._takes_system = _takes_system(tokenizer)
         self._context = settings.max_prompt_tokens + settings.max_new_tokens
         self._count = functools.lru_cache(maxsize=256)(self._count_tokens)
-        compiled = settings.torch_compile and model.device.type == "cuda"
-        batch = Batch(model, settings.max_clients, self._context, compiled)
+        self._compiled = settings.torch_compile and model.device.type == "cuda"
+        batch = Batch(model, settings.max_clients, self._context, self._compiled)
         self._worker = _Worker(batch, _stop_ids(model, tokenizer))
 
     def warm_up(self) -> None:
@@ -112,11 +119,13 @@ class TransformersModel:
         """
         system = ChatMessage("system", self._settings.system_prompt)
         request = GenerationRequest((system, ChatMessage("user", "Hello.")), max_tokens=8)
+        if self._compiled:
+            logger.info("Compiling the language model, which takes a minute or two")
         try:
             for _ in self._pieces(self._job(request, Cancellation()), WARM_UP_TIMEOUT):
                 pass
         except ModelError as error:
-            hint = "; try --no-torch_compile" if self._settings.torch_compile else ""
+            hint = "; try --no-torch_compile" if self._compiled else ""
             raise ConfigurationError(f"{self.name} does not run{hint}: {error}") from error
 
     def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
@@ -259,6 +268,7 @@ class _Worker:
             except RuntimeError as error:  # what PyTorch raises: out of memory, CUDA, compiling
                 logger.exception("The language model failed")
                 self._fail(ModelError(f"The language model failed ({type(error).__name__})."))
+                self._batch.check_device()
         self._fail(ModelError("The language model has been closed."))
 
     def _admit(self) -> None:
@@ -271,6 +281,9 @@ class _Worker:
         while self._waiting and len(self._running) < self._batch.slots:
             job = self._waiting.pop(0)
             job.slot = self._slots.take(job.request.messages, job.cancellation)
+            # Its user may have been cancelled a moment ago, and must not write to it any more.
+            for other in [other for other in self._running if other.slot is job.slot]:
+                self._end(other)
             self._batch.keep_common(job.slot.number, job.ids, whole=job.reads_ahead)
             self._running.append(job)
 
@@ -378,6 +391,12 @@ class Batch:
         """Forget what every slot holds."""
         for held in self._held:
             held.clear()
+
+    def check_device(self) -> None:
+        """After some failures CUDA is lost to this process. It says so here, with an error that
+        nobody catches: the process ends and is started anew."""
+        if self._model.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def read(self, slot: int, ids: Sequence[int]) -> torch.Tensor | None:
         """Read the next piece of `ids`. Returns the last token's logits [vocabulary], float32.

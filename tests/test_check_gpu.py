@@ -307,14 +307,15 @@ def test_a_model_that_is_dead_after_a_cancel_fails() -> None:
 
 
 class ScriptedTranscriber:
-    """Hears what `hears` says for a batch of so many."""
+    """Hears what `hears` says for a batch of so many; the question, where it is silent."""
 
     name = "scripted"
     languages = frozenset({"en"})
-    max_batch = 3
+    max_batch = 4
 
-    def __init__(self, hears: Callable[[int], str]) -> None:
+    def __init__(self, hears: Callable[[int], str], *, mixes_up: bool = False) -> None:
         self.hears = hears
+        self.mixes_up = mixes_up
 
     def warm_up(self) -> None: ...
 
@@ -325,22 +326,30 @@ class ScriptedTranscriber:
         requests: Sequence[TranscriptionRequest],
         cancelled: Callable[[], bool] = lambda: False,
     ) -> list[Transcript]:
-        return [Transcript(self.hears(len(requests)), "en") for _ in requests]
+        texts = [self.hears(len(requests)) if each.audio.any() else "What?" for each in requests]
+        return [Transcript(text, "en") for text in (texts[::-1] if self.mixes_up else texts)]
 
 
-SILENCE = np.zeros(16000, np.float32)
+SPOKEN, SILENCE = np.ones(16000, np.float32), np.zeros(16000, np.float32)
 
 
 @pytest.mark.parametrize(
-    ("hears", "reason"),
+    ("transcriber", "reason"),
     [
-        (lambda batch: "Something else altogether.", "heard 'Something else"),
-        (lambda batch: check_models.SENTENCE if batch == 1 else "Mixed up.", "in a batch"),
+        (ScriptedTranscriber(lambda batch: "Something altogether."), "heard 'Something"),
+        (
+            ScriptedTranscriber(lambda batch: check_models.SENTENCE if batch == 1 else "Mixed."),
+            "heard 'Mixed.' in a batch",
+        ),
+        (
+            ScriptedTranscriber(lambda batch: check_models.SENTENCE, mixes_up=True),
+            r"heard 'What\?' in a batch",
+        ),
     ],
 )
-def test_a_transcriber_that_mishears_fails(hears: Callable[[int], str], reason: str) -> None:
+def test_a_transcriber_that_mishears_fails(transcriber: ScriptedTranscriber, reason: str) -> None:
     with pytest.raises(ModelError, match=reason):
-        list(check_models.check_transcription(ScriptedTranscriber(hears), SILENCE))
+        list(check_models.check_transcription(transcriber, SPOKEN, SILENCE))
 
 
 class ScriptedVoice:
@@ -391,8 +400,10 @@ def test_real_models_pass() -> None:
     settings = dataclasses.replace(Settings(), threads=2)
     voice, transcriber = piper.load(settings), faster_whisper.load(settings)
     assert "s of sound" in next(iter(check_models.check_voice(voice)))
-    audio = check_models.spoken(voice, check_models.SENTENCE)
-    assert len(list(check_models.check_transcription(transcriber, audio))) == 2
+    audio = [
+        check_models.spoken(voice, text) for text in (check_models.SENTENCE, check_models.QUESTION)
+    ]
+    assert len(list(check_models.check_transcription(transcriber, *audio))) == 2
 
 
 def test_a_cancellation_has_the_time_to_be_missed() -> None:

@@ -350,6 +350,20 @@ def test_without_tokenize_the_length_is_estimated() -> None:
         assert asked == ["/tokenize"]
 
 
+def test_a_count_that_does_not_come_in_time_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_api, "COUNT_TIMEOUT", 0.2)
+
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.4)
+        send_json(200, {"count": 17})(handler)
+
+    with serving(slow, send_json(503, {}), send_json(200, {"count": 17})) as (model, asked):
+        estimates = [model.count_tokens([ChatMessage("user", "a" * n)]) for n in (30, 60)]
+        assert estimates == [10 + openai_api.TEMPLATE_TOKENS, 20 + openai_api.TEMPLATE_TOKENS]
+        assert model.count_tokens([ChatMessage("user", "Hello")]) == 17, "it was asked again"
+        assert len(asked) == 3
+
+
 def test_a_count_of_the_server_is_believed() -> None:
     with serving(send_json(200, {"count": 17})) as (model, _):
         assert model.count_tokens([ChatMessage("user", "Hello")]) == 17

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from language_models.base import ChatMessage
-from language_models.prompts import CHATML, PHI_2, PHI_3, PHI_FORMATS, PromptFormat, ReplyCut
+from language_models.prompts import CHATML, PHI_2, PHI_3, PHI_FORMATS, ReplyCut
 
 CONVERSATION = (
     ChatMessage("system", "Be brief."),
@@ -48,45 +47,22 @@ def test_every_phi_has_its_format_and_its_end() -> None:
     assert CHATML.stop_ids[0] == 32000
 
 
-@pytest.mark.parametrize("prompt_format", [PHI_2, PHI_3, CHATML])
-@given(
-    st.lists(
-        st.sampled_from(
-            [
-                "<|end|>",
-                "<|im_end|>",
-                "<|user|>",
-                "<|",
-                "|>",
-                "end",
-                "</s>",
-                "<s",
-                ">",
-                "Instruct:",
-                "Output:",
-                "Inst",
-                "ruct:",
-                "hello",
-                " ",
-                "\n",
-                "{}",
-            ]
-        ),
-        max_size=12,
-    ).map("".join)
-)
-def test_nobody_can_speak_as_the_format(prompt_format: PromptFormat, said: str) -> None:
-    """Whatever a person says, the prompt holds as many reserved marks as for a plain word."""
-    reserved = re.compile(prompt_format.reserved)
-    plain = prompt_format.render((ChatMessage("user", "x"),))
-    prompt = prompt_format.render((ChatMessage("user", said),))
+def test_a_reply_ends_where_a_model_begins_to_speak_in_anothers_name() -> None:
+    assert {32001, 32010} < set(PHI_3.stop_ids)  # <|assistant|>, <|user|>
+    assert 32001 in CHATML.stop_ids  # <|im_start|>
+
+
+@given(st.lists(st.sampled_from(["Instruct:", "Output:", "Inst", "ruct:", "Out", "a", " "])))
+def test_nobody_can_speak_as_the_format(parts: list[str]) -> None:
+    """Whatever a person says, the prompt holds as many reserved words as for a plain one."""
+    reserved = re.compile(PHI_2.reserved)
+    plain = PHI_2.render((ChatMessage("user", "x"),))
+    prompt = PHI_2.render((ChatMessage("user", "".join(parts)),))
     assert reserved.findall(prompt) == reserved.findall(plain)
 
 
-def test_words_stay_when_special_tokens_go() -> None:
-    assert PHI_3.clean("say <|user|>hi <|e<|end|>nd|>there 1 < 2 | 3 > 2") == (
-        "say hi there 1 < 2 | 3 > 2"
-    )
+def test_what_is_said_may_look_like_a_place_for_text() -> None:
+    assert "<|user|>\n{} and {}<|end|>" in PHI_3.render((ChatMessage("user", "{} and {}"),))
 
 
 STOPS = ("\nInstruct:", "Instruct:")

@@ -11,21 +11,22 @@ import pytest
 from fusion.errors import ModelError
 from whisper_live.events import Revision, Transcribe, Urgency
 from whisper_live.scheduler import Job, Scheduler
-from whisper_live.transcribers.base import Transcript, TranscriptionRequest
+from whisper_live.transcribers.base import NOTHING_HEARD, Transcript, TranscriptionRequest
 from whisper_live.utterance import Piece
 
 TIMEOUT = 5.0
 
 
 class Gated:
-    """Transcribes a request (named by the length of its audio) once the test lets it go."""
+    """Transcribes requests (named by the length of their audio) once the test lets the first go."""
 
     name = "gated"
     languages = frozenset({"en"})
-    max_batch = 1
 
-    def __init__(self) -> None:
+    def __init__(self, max_batch: int = 1) -> None:
+        self.max_batch = max_batch
         self.running: list[int] = []
+        self.batches: list[list[int]] = []
         self.changed = threading.Condition()
         self.gates: dict[int, threading.Event] = {}
 
@@ -44,27 +45,32 @@ class Gated:
         requests: Sequence[TranscriptionRequest],
         cancelled: Callable[[], bool] = lambda: False,
     ) -> list[Transcript]:
-        number = len(requests[0].audio)
+        self.cancelled = cancelled
+        numbers = [len(request.audio) for request in requests]
+        number = numbers[0]
         with self.changed:
-            self.running.append(number)
+            self.running += numbers
+            self.batches.append(numbers)
             self.changed.notify_all()
         assert self.gate(number).wait(TIMEOUT)
         if number == 13:
             raise ModelError("broken on purpose")
-        return [Transcript(str(number), "en")]
+        if cancelled():
+            return [NOTHING_HEARD] * len(requests)
+        return [Transcript(str(number), "en") for number in numbers]
 
 
 class World:
     """A scheduler, its transcriber, and what came of the jobs."""
 
-    def __init__(self) -> None:
-        self.transcriber = Gated()
-        self.results: list[tuple[str, str]] = []
+    def __init__(self, max_batch: int = 1) -> None:
+        self.transcriber = Gated(max_batch)
+        self.results: list[tuple[str, str | None]] = []
         self.dropped: list[Job] = []
         self.changed = threading.Condition()
         self.scheduler = Scheduler(self.transcriber, self._done, self.dropped.append)
 
-    def _done(self, job: Job, text: str) -> None:
+    def _done(self, job: Job, text: str | None) -> None:
         with self.changed:
             self.results.append((job.session, text))
             self.changed.notify_all()
@@ -86,15 +92,20 @@ class World:
                 lambda: self.transcriber.running == list(numbers), TIMEOUT
             )
 
-    def came(self, count: int) -> list[str]:
+    def came(self, count: int) -> list[str | None]:
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.results) >= count, TIMEOUT)
             return [text for _, text in self.results]
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
+def max_batch() -> int:
+    return 1
+
+
+@pytest.fixture
+def world(max_batch: int) -> Iterator[World]:
+    world = World(max_batch)
     yield world
     for gate in world.transcriber.gates.values():
         gate.set()
@@ -139,6 +150,24 @@ def test_an_end_does_not_wait_for_a_live_transcript(world: World) -> None:
     assert world.runs(1, 2)
 
 
+def test_a_live_transcript_is_given_up_for_an_end_and_reported(world: World) -> None:
+    live = world.submit(1, Urgency.LIVE)
+    assert world.runs(1)
+    given_up = world.transcriber.cancelled
+    assert not given_up()
+    world.submit(2, Urgency.AWAITED)
+    assert world.runs(1, 2)
+    assert given_up()
+    assert not world.transcriber.cancelled(), "an end is never given up"
+    world.let(1)
+    world.submit(3, Urgency.LIVE)
+    world.let(2)
+    assert world.runs(1, 2, 3)
+    assert world.dropped == [live]
+    world.let(3)
+    assert world.came(2) == ["2", "3"]
+
+
 @pytest.mark.parametrize("urgency", [Urgency.LIVE, Urgency.CONTESTED])
 def test_a_live_transcript_that_gives_way_is_reported(world: World, urgency: Urgency) -> None:
     world.submit(1, Urgency.AWAITED, session="other")
@@ -172,9 +201,35 @@ def test_a_session_that_is_over_is_forgotten(world: World) -> None:
     assert world.runs(1, 3)
 
 
-def test_a_failure_is_no_words(world: World) -> None:
+@pytest.mark.parametrize("max_batch", [3])
+def test_sessions_share_a_batch_of_one_urgency(world: World) -> None:
+    world.submit(1, Urgency.AWAITED)
+    assert world.runs(1)
+    world.submit(2, Urgency.LIVE)
+    for number in (3, 4, 5, 6):
+        world.submit(number, Urgency.AWAITED)
+    world.submit(7, Urgency.CONTESTED)
+    for number in (1, 3, 6, 7, 2):
+        world.let(number)
+    assert world.came(7) == ["1", "3", "4", "5", "6", "7", "2"]
+    assert world.transcriber.batches == [[1], [3, 4, 5], [6], [7], [2]]
+    assert all(session == text for session, text in world.results)
+
+
+@pytest.mark.parametrize("max_batch", [2])
+def test_a_batch_that_fails_has_failed_for_each(world: World) -> None:
+    world.submit(1, Urgency.AWAITED)
+    assert world.runs(1)
+    world.submit(13, Urgency.AWAITED)
+    world.submit(2, Urgency.AWAITED)
+    for number in (1, 13):
+        world.let(number)
+    assert world.came(3) == ["1", None, None]
+
+
+def test_a_failure_has_no_text(world: World) -> None:
     world.submit(13, Urgency.AWAITED)
     world.let(13)
     world.submit(2, Urgency.AWAITED)
     world.let(2)
-    assert world.came(2) == ["", "2"]
+    assert world.came(2) == [None, "2"]

@@ -15,11 +15,12 @@ import pytest
 from fusion import selection
 from fusion.errors import ConfigurationError
 from fusion.selection import Gpu, Machine, choose, survey
-from fusion.settings import Settings
+from fusion.settings import Settings, parse
 
 ADA = Gpu("NVIDIA GeForce RTX 4090", (8, 9))
 HOPPER = Gpu("NVIDIA H100 80GB HBM3", (9, 0))
 BLACKWELL = Gpu("NVIDIA GeForce RTX 5090", (12, 0))
+PASCAL = Gpu("NVIDIA GeForce GTX 1080", (6, 1))
 
 CPU_PACKAGES = frozenset({"faster_whisper", "xllamacpp", "piper"})
 TORCH_PACKAGES = CPU_PACKAGES | {"torch", "transformers", "transformers>=4.56", "whisperspeech"}
@@ -56,9 +57,16 @@ ON_ENGINES = ("tensorrt_llm", "tensorrt_llm", "whisperspeech")
         (TORCH_GPU, ON_TORCH),
         (IMAGE, ON_ENGINES),
         (replace(IMAGE, gpu=HOPPER), ON_ENGINES),
-        (replace(IMAGE, gpu=BLACKWELL), ON_IMAGE),
+        (replace(IMAGE, gpu=BLACKWELL, packages=ALL_PACKAGES), ON_TORCH),
+        (replace(IMAGE, gpu=PASCAL, packages=ALL_PACKAGES), ON_TORCH),
         (replace(IMAGE, packages=TORCH_PACKAGES), ON_TORCH),
+        (replace(IMAGE, packages=ALL_PACKAGES, engines=frozenset()), ON_TORCH),
         (replace(IMAGE, engines=frozenset()), ON_IMAGE),
+        (replace(IMAGE, gpu=BLACKWELL), ON_IMAGE),
+        (
+            replace(IMAGE, packages=ALL_PACKAGES, engines=frozenset({"whisper"})),
+            ("tensorrt_llm", "transformers", "whisperspeech"),
+        ),
         (
             replace(IMAGE, engines=frozenset({"whisper"})),
             ("tensorrt_llm", "llama_cpp", "whisperspeech"),
@@ -99,6 +107,16 @@ def test_a_flag_wins(
     assert libraries(machine, **settings) == expected
 
 
+def test_what_the_image_starts_with_can_be_gone_round() -> None:
+    """With flags after its own, as docs/gpu.md says."""
+    own = ["--transcriber", "tensorrt_llm", "--phi", "--phi_tensorrt_path", "/models/phi"]
+    around = ["--transcriber", "faster_whisper", "--no-phi", "--language_model", "llama_cpp"]
+    settings = parse([*own, *around, "--voice_library", "piper"])
+    choice = choose(settings, IMAGE)
+    found = (choice.transcription, choice.language_model, choice.voice)
+    assert tuple(pick.library for pick in found) == ON_CPU
+
+
 @pytest.mark.parametrize(
     ("machine", "settings", "sentence"),
     [
@@ -123,7 +141,13 @@ def test_a_flag_wins(
             {"phi": True},
             "does not know the newer NVIDIA GeForce RTX",
         ),
+        (
+            replace(IMAGE, gpu=PASCAL),
+            {"phi": True},
+            "does not know the older NVIDIA GeForce GTX 1080",
+        ),
         (replace(IMAGE, packages=TORCH_PACKAGES), {"phi": True}, "package tensorrt_llm is not in"),
+        (IMAGE, {"language_model": "transformers"}, "needs the package transformers>=4.56, which"),
         (LAPTOP, {"voice_library": "whisperspeech"}, "needs the package torch, which is not"),
         (LAPTOP, {"language_model": "transformers"}, "--language_model transformers needs"),
     ],
@@ -168,6 +192,31 @@ def test_what_cannot_be_had_is_one_sentence(
                 f"{Settings().whisper_tensorrt_path}, as its engines are there",
                 "language model: tensorrt_llm with the engine in /models/phi, as --phi says",
                 "voice: piper as --voice_library says",
+            ],
+        ),
+        (
+            replace(IMAGE, gpu=BLACKWELL, packages=ALL_PACKAGES),
+            {},
+            [
+                "transcription: faster_whisper on the NVIDIA GeForce RTX 5090; its TensorRT-LLM "
+                "engine is left alone, as TensorRT-LLM 0.10 does not know the newer NVIDIA "
+                "GeForce RTX 5090",
+                "language model: transformers on the NVIDIA GeForce RTX 5090; its TensorRT-LLM "
+                "engine is left alone, as TensorRT-LLM 0.10 does not know the newer NVIDIA "
+                "GeForce RTX 5090",
+                "voice: whisperspeech on the NVIDIA GeForce RTX 5090",
+            ],
+        ),
+        (
+            replace(BARE_GPU, engines=IMAGE.engines),
+            {},
+            [
+                "transcription: faster_whisper on the NVIDIA GeForce RTX 4090; its TensorRT-LLM "
+                "engine is left alone, as the package tensorrt_llm is not installed",
+                "language model: llama_cpp on the CPU, as PyTorch or transformers 4.56 is not "
+                "installed; its TensorRT-LLM engine is left alone, as the package tensorrt_llm is "
+                "not installed",
+                "voice: piper on the CPU, as WhisperSpeech is not installed",
             ],
         ),
     ],
@@ -221,6 +270,22 @@ def test_a_package_that_is_too_old_is_none(
     monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
     assert ("transformers>=4.56" in survey(Settings()).packages) is found
     assert "transformers" in survey(Settings()).packages
+
+
+@pytest.mark.parametrize("error", [ImportError("no name 'cudart'"), OSError("libmpi.so")])
+def test_a_library_that_is_broken_is_one_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str) -> None:
+        assert name == "language_models.tensorrt_llm"
+        raise error
+
+    monkeypatch.setattr(selection.importlib, "import_module", broken)
+    with pytest.raises(ConfigurationError) as caught:
+        selection.module(selection.LANGUAGE_MODELS, selection.Pick("tensorrt_llm", "here"))
+    assert str(error) in str(caught.value)
+    assert "llama_cpp" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 class Driver:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +34,7 @@ from fusion.messages import (
 from fusion.settings import Settings
 from whisper_live.activity import FRAME_SECONDS
 from whisper_live.events import Event, Judge, Tell, ToLanguageModel, ToVoice, Transcribe
-from whisper_live.session import Session, SessionPolicy
+from whisper_live.session import UNHEARD, Session, SessionPolicy
 
 FRAME = np.zeros(512, np.float32)
 
@@ -76,6 +77,7 @@ class World:
         self.to_voice: list[Message] = []
         self.heard = "what time is it"
         self.model_dies = False
+        self.recogniser_fails = False
         self._due: list[Due] = []
         self._order = itertools.count()
         self._committed: dict[int, int] = {}
@@ -129,7 +131,7 @@ class World:
                 self._voice(event.message)
 
     def _transcribe(self, event: Transcribe) -> None:
-        words = self.heard
+        words = None if self.recogniser_fails else self.heard
         self.later(
             self.transcription,
             lambda: self.take(self.session.transcribed(event, words, self.now)),
@@ -406,6 +408,34 @@ def test_a_failed_reply_is_told() -> None:
     world.silence(1.0)
     world.say(ReplyFailed("s", 1, 1, "It was too long."))
     assert [f["message"] for f in world.endings()[1]] == ["It was too long."]
+
+
+@pytest.mark.parametrize("work_ahead", [True, False])
+def test_words_that_were_not_heard_as_the_recogniser_failed_are_told_once(work_ahead: bool) -> None:
+    world = World(work_ahead=work_ahead)
+    world.recogniser_fails = True
+    world.speak(1.2)
+    world.silence(0.3)
+    world.speak(1.0)
+    world.silence(4.0)
+    assert [f["message"] for f in world.endings()[1]] == [UNHEARD]
+    assert not world.commits()
+    world.recogniser_fails = False
+    world.speak(1.2)
+    world.silence(3.0)
+    assert len(world.endings()) == 2
+    assert len(world.commits()) == 1
+
+
+def test_a_failure_that_passed_before_the_turn_was_over_is_not_told() -> None:
+    world = World()
+    world.recogniser_fails = True
+    world.speak(1.2)
+    world.silence(0.1)
+    world.recogniser_fails = False
+    world.speak(1.0)
+    world.silence(3.0)
+    assert [f["llm_output"] for f in world.endings()[1]] == [["answer 1.2"]]
 
 
 def test_long_speech_is_heard_whole_and_in_bounded_memory() -> None:

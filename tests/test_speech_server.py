@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from fusion.errors import ModelError
 from fusion.http import Door
 from fusion.messages import (
     Commit,
@@ -30,12 +31,12 @@ from fusion.messages import (
 from fusion.ports import open_port
 from fusion.settings import Settings
 from tests.running import free_ports
-from tts_service import SpeechServer
+from tts_service import UNSPOKEN, SpeechServer
 from voices.base import OUTPUT_RATE
 
 
 class Humming:
-    """A voice that says a tenth of a second for each word, at once."""
+    """A voice that says a tenth of a second for each word, at once; two words it fails on."""
 
     name = "humming"
     sample_rate = OUTPUT_RATE
@@ -52,7 +53,11 @@ class Humming:
         speaker: str = "",
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[NDArray[np.float32]]:
-        for _ in text.split():
+        for word in text.split():
+            if "crash" in word.lower():
+                raise ModelError("Out of breath.")
+            if "bug" in word:
+                raise KeyError(word)
             yield np.full(OUTPUT_RATE // 10, 0.5, np.float32)
 
     def close(self) -> None:
@@ -233,6 +238,76 @@ async def test_a_reply_that_was_sent_is_flushed_but_not_ended_again(running: Run
         running.server.handle(Interruption("a", 1))
         assert await messages_until(socket, "flush") == [{"event": "flush", "turn": 1}]
         await nothing_more(socket)
+
+
+def told(got: list[dict[str, Any] | float]) -> list[dict[str, Any]]:
+    return [each for each in got if isinstance(each, dict)]
+
+
+def spoken(running: Running) -> list[str | None]:
+    return [each.spoken for each in running.reports if isinstance(each, SpeechEnded)]
+
+
+UNTOLD = {"event": "error", "status": "ERROR", "message": UNSPOKEN, "turn": 1}
+
+
+async def test_a_voice_that_fails_is_told_and_speaks_the_next_reply(running: Running) -> None:
+    await running.begin("a")
+    async with running.connect("key-a") as socket:
+        running.reply("a", "One two three. And then a crash comes. Nobody hears this.")
+        got = await messages_until(socket, "reply_end")
+        assert told(got)[:2] == [
+            {"event": "reply_start", "turn": 1},
+            {"event": "clause", "turn": 1, "text": "One two three. ", "at": 0.0},
+        ]
+        assert told(got)[-2] == UNTOLD
+        # What was made of the clause that it failed on is heard, and counts as far as that.
+        assert sum(each for each in got if isinstance(each, float)) == pytest.approx(0.6)
+        said = told(got)[-1]["spoken"]
+        assert said.startswith("One two three. And")
+        assert "crash" not in said
+        running.reply("a", "One two.", turn=2)
+        got = await messages_until(socket, "reply_end")
+        assert told(got)[-1]["spoken"] == "One two."
+        assert UNTOLD["message"] not in str(got)
+    assert spoken(running) == [said, "One two."]
+
+
+async def test_a_voice_that_fails_before_any_sound_is_told_once_committed(
+    running: Running,
+) -> None:
+    await running.begin("a")
+    async with running.connect("key-a") as socket:
+        now = time.monotonic()
+        running.server.handle(ReplyText("a", 1, 1, "Crash it all. And more. ", now))
+        await nothing_more(socket)
+        running.server.handle(Commit("a", 1, 1, "question"))
+        running.server.handle(ReplyText("a", 1, 1, "And even more.", now))
+        running.server.handle(ReplyEnded("a", 1, 1, "Crash it all. And more. And even more.", now))
+        assert await messages_until(socket, "reply_end") == [
+            UNTOLD,
+            {"event": "reply_end", "turn": 1, "spoken": "", "interrupted": False},
+        ]
+
+
+async def test_an_old_client_hears_what_a_failing_voice_had_made(running: Running) -> None:
+    async with running.connect() as socket:
+        await running.begin("a")
+        running.reply("a", "crash.")
+        running.reply("a", "One two crash three.", turn=2)
+        assert await whole_reply(socket) == pytest.approx(0.2)
+        running.reply("a", "One two three.", turn=3)
+        assert await whole_reply(socket) == pytest.approx(0.3)
+
+
+async def test_an_error_that_nobody_expected_ends_the_process(running: Running) -> None:
+    await running.begin("a")
+    async with running.connect("key-a") as socket:
+        running.server.check()
+        running.reply("a", "A bug.")
+        await messages_until(socket, "reply_end")
+        with pytest.raises(KeyError, match="bug"):
+            running.server.check()
 
 
 async def test_a_client_that_does_not_read_holds_up_nobody(running: Running) -> None:

@@ -165,6 +165,7 @@ def test_the_one_engine_that_is_there_is_loaded(
         ({"phi_tokenizer_path": "/nowhere/tok"}, "no tokenizer folder /nowhere/tok"),
         ({"phi_tokenizer_path": "nobody/tok"}, "nobody/tok cannot be loaded"),
         ({"mistral": True}, "exclude each other"),
+        ({"max_prompt_tokens": 1025}, "prompts of 1024 tokens: give --max_prompt_tokens 1024"),
     ],
 )
 def test_what_is_missing_is_one_sentence(
@@ -199,7 +200,8 @@ def test_a_request_is_what_the_executor_takes(model: Any, player: Player) -> Non
     assert bytes(request.input_token_ids).decode() == "<|user|>\nHello<|end|>\n<|assistant|>"
     assert request.max_new_tokens == 40
     assert request.streaming is True
-    assert (request.end_id, request.stop_words) == (PHI_3_END, [[32000]])
+    assert request.end_id == PHI_3_END
+    assert request.stop_words == [[32000], [32001], [32010]]
     assert request.output_config.exclude_input_from_output is True
     assert vars(request.sampling_config) == {"beam_width": 1, "top_k": 1}
 
@@ -366,7 +368,11 @@ def test_no_progress_is_an_error(library: ModuleType, settings: Settings, player
     model.close()
 
 
-def test_when_the_executor_dies_every_reply_says_so(model: Any, player: Player) -> None:
+def test_when_the_executor_dies_every_reply_says_so_and_the_process_ends(
+    model: Any, player: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", ended.append)  # as fusion/service.py does
     player.scripts.append(Script(tokens("abc"), held_from=1))
     reply = model.stream(GenerationRequest(HELLO), Cancellation())
     next(reply)
@@ -375,6 +381,8 @@ def test_when_the_executor_dies_every_reply_says_so(model: Any, player: Player) 
         list(reply)
     with pytest.raises(ModelError, match="CUDA error"):
         answer(model)
+    eventually(lambda: ended)
+    assert str(ended[0].exc_value) == "CUDA error"
 
 
 def test_closing_ends_what_runs_and_shuts_down_once(model: Any, player: Player) -> None:

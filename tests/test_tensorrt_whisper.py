@@ -264,6 +264,8 @@ def test_a_loop_is_heard_again_without_the_context(
     )
     assert hear(transcriber, *requests) == ["Fine, thank you.", "I know"]
     assert len(player.contract.made("Session.run")) == 1
+    prompts = [len(c.arguments["input_ids"][0]) for c in player.contract.made("decode")]
+    assert prompts == [3, 1]
 
 
 # -- languages ------------------------------------------------------------------------------------
@@ -316,7 +318,7 @@ def test_an_english_model_knows_english(transcriber: Any, says: Any) -> None:
     [
         (" Thanks for watching!", {"no_speech": 0.5}),
         (" Something or other", {"no_speech": 0.9, "sure": 0.3}),
-        (" I know", {"loops": True}),
+        (" so", {"loops": True}),
     ],
 )
 def test_what_nobody_said_is_nothing(
@@ -324,6 +326,23 @@ def test_what_nobody_said_is_nothing(
 ) -> None:
     says(LOW, text, **speech)
     assert transcriber.transcribe([TranscriptionRequest(tone(LOW, 6.0))]) == [NOTHING_HEARD]
+
+
+def test_a_phrase_that_loops_was_said_once(transcriber: Any, says: Any) -> None:
+    says(LOW, " I know", loops=True)
+    assert hear(transcriber, TranscriptionRequest(tone(LOW, 6.0))) == ["I know"]
+
+
+def test_silence_is_not_even_encoded(transcriber: Any, says: Any, player: Any) -> None:
+    says(LOW, " Yes, indeed.")
+    silence = TranscriptionRequest(np.zeros(SAMPLE_RATE, np.float32))
+    nothing = TranscriptionRequest(np.zeros(0, np.float32))
+    assert hear(transcriber, silence, TranscriptionRequest(tone(LOW)), nothing) == [
+        *("", "Yes, indeed.", "")
+    ]
+    (encoding,) = player.contract.made("Session.run")
+    assert len(encoding.arguments["inputs"]["x"]) == 1
+    assert transcriber.transcribe([silence]) == [NOTHING_HEARD]
 
 
 # -- threads, cancellation, failure ---------------------------------------------------------------
@@ -366,6 +385,13 @@ def test_a_failing_engine_is_a_model_error(transcriber: Any, says: Any, player: 
         transcriber.transcribe(five[:1])
     player.encoder_runs = True
     assert hear(transcriber, five[0]) == ["Hello there."]
+
+
+def test_a_lost_gpu_is_no_model_error(transcriber: Any, player: Any) -> None:
+    """Only a new process has another: the thread that asked ends with it, and so does this one."""
+    player.lost = "CUDA error: an illegal memory access was encountered"
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        transcriber.transcribe([TranscriptionRequest(tone(LOW))])
 
 
 def test_an_engine_that_hangs_is_a_model_error(

@@ -14,6 +14,8 @@ from fusion.errors import ModelError
 from fusion.models import resolve
 from fusion.settings import Settings, parse
 from tests.recordings import load
+from whisper_live.events import Transcribe, Urgency
+from whisper_live.scheduler import Job, Scheduler
 from whisper_live.transcribers import faster_whisper as subject
 from whisper_live.transcribers.base import (
     NOTHING_HEARD,
@@ -93,18 +95,87 @@ def test_thirty_seconds_are_transcribed_whole(english: FasterWhisper) -> None:
         assert expected in heard.text
 
 
-def test_a_batch_gives_the_texts_of_one_by_one(english: FasterWhisper) -> None:
-    requests = [
-        *(request(name) for name in SPOKEN),
-        TranscriptionRequest(np.zeros(SAMPLE_RATE, np.float32)),
-        request("order_mocha_cream", context="A conversation about coffee."),
-    ]
+REQUESTS = (
+    *(request(name) for name in SPOKEN),
+    TranscriptionRequest(np.zeros(SAMPLE_RATE, np.float32)),
+    request("order_mocha_cream", context="A conversation about coffee."),
+)
+
+
+@pytest.fixture(scope="module")
+def batching() -> FasterWhisper:
     folder = resolve("tiny.en", "whisper", parse([]).cache_folder)
-    batching = FasterWhisper(folder, threads=2, max_batch=8)
-    assert batching.max_batch == 8
-    together = batching.transcribe(requests)
-    alone = [english.transcribe([each])[0] for each in requests]
+    return FasterWhisper(folder, threads=2, max_batch=8)
+
+
+@pytest.mark.parametrize("whole_windows", [False, True])
+def test_a_batch_gives_the_texts_of_one_by_one(
+    english: FasterWhisper,
+    batching: FasterWhisper,
+    whole_windows: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Encoded as on a CPU, or in whole windows as on a GPU."""
+    for model in (english, batching):
+        monkeypatch.setattr(model, "_on_cuda", whole_windows)
+    sizes = sizes_of_calls(batching, monkeypatch)
+    together = batching.transcribe(REQUESTS)
+    alone = [english.transcribe([each])[0] for each in REQUESTS]
     assert [each.text for each in together] == [each.text for each in alone]
+    # All but the silence, and by itself the one whose prompt is longer.
+    assert sorted(sizes) == [1, 6]
+
+
+def test_sessions_share_a_batch(
+    english: FasterWhisper, batching: FasterWhisper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = sizes_of_calls(batching, monkeypatch)
+    heard: dict[str, str | None] = {}
+    all_heard = threading.Event()
+
+    def done(job: Job, text: str | None) -> None:
+        heard[job.session] = text
+        if len(heard) == len(SPOKEN):
+            all_heard.set()
+
+    scheduler = Scheduler(batching, done, lambda job: None)
+    with scheduler._changed:  # so that they are all there when the first is taken
+        for name in SPOKEN:
+            asked = request(name)
+            event = Transcribe(1, asked.audio, Urgency.AWAITED)
+            scheduler.submit(Job(name, event, asked))
+    assert all_heard.wait(30)
+    scheduler.close()
+    assert sizes == [len(SPOKEN)]
+    assert heard == {name: english.transcribe([request(name)])[0].text for name in SPOKEN}
+
+
+def sizes_of_calls(model: FasterWhisper, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many requests each call of the decoder held."""
+    sizes: list[int] = []
+    decode = model._decode
+
+    def counted(requests, encoded, decoding):  # type: ignore[no-untyped-def]
+        sizes.append(len(requests))
+        return decode(requests, encoded, decoding)
+
+    monkeypatch.setattr(model, "_decode", counted)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("on_cuda", "known", "taken"),
+    [
+        (False, set(), "int8"),
+        (True, {"float32", "float16", "int8"}, "float16"),
+        (True, {"float32", "int8"}, "float32"),
+    ],
+)
+def test_a_gpu_computes_in_what_it_is_good_at(
+    on_cuda: bool, known: set[str], taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject.ctranslate2, "get_supported_compute_types", lambda device: known)
+    assert subject._compute_type(on_cuda) == taken
 
 
 def test_context_steers_the_spelling_and_is_not_repeated(english: FasterWhisper) -> None:

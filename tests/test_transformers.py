@@ -13,7 +13,9 @@ import torch
 
 from fusion import models
 from fusion.errors import ConfigurationError, ModelError
+from fusion.selection import Gpu
 from fusion.settings import Settings
+from language_models import transformers as subject
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from language_models.llama_cpp import LlamaCpp
 from language_models.transformers import (
@@ -153,6 +155,39 @@ def test_cancelling_stops_the_reading_of_a_prompt(model: TransformersModel, read
     assert list(model.stream(request, cancellation)) == []
     wait_until_idle(model)
     assert sum(reads.pieces) < model.count_tokens(ask(LONG_TEXT)) / 2
+
+
+def test_a_slot_is_never_written_by_two(
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply that is cancelled just when the next one is given its slot writes no more to it."""
+    asked = ask(LONG_TEXT[:500])  # read in several pieces
+    slots, older = model._worker._slots, Cancellation()
+    take = slots.take
+
+    def cancel_and_take(messages, cancellation):  # type: ignore[no-untyped-def]
+        if cancellation is not older:
+            older.request()
+        return take(messages, cancellation)
+
+    monkeypatch.setattr(slots, "take", cancel_and_take)
+    stream = model.stream(GenerationRequest((*asked[:1], STORY, *asked[1:]), 100), older)
+    next(stream)
+    used = [slot for slot in slots.all if slot.user is older]
+    "".join(model.stream(GenerationRequest(asked, 4), Cancellation()))
+    assert [max(slots.all, key=lambda slot: slot.used_at)] == used, "another slot was taken"
+    prompt = model._encode(model._render(asked))
+    assert model._worker._batch._held[used[0].number][: len(prompt)] == prompt
+
+
+def test_a_gpu_that_pytorch_cannot_use_is_told(
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(subject, "first_gpu", lambda: Gpu("NVIDIA GeForce RTX 5090", (12, 0)))
+    monkeypatch.setattr(subject.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigurationError):
+        load(Settings(transformers_model="/nowhere.gguf"))
+    assert "cannot use the NVIDIA GeForce RTX 5090" in caplog.text
 
 
 def test_a_stream_that_is_abandoned_ends(model: TransformersModel) -> None:

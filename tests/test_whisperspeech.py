@@ -112,10 +112,17 @@ def test_models_by_name_come_from_the_hub(settings: Settings, voice: Any) -> Non
 def test_warm_up_runs_three_times_and_says_so(
     voice: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    import fastprogress
+
     texts = spy_on_texts(voice, monkeypatch)
+    bars: list[int] = []
+    monkeypatch.setattr(
+        fastprogress, "progress_bar", lambda runs: bars.append(len(runs)) or iter(runs)
+    )
     with caplog.at_level(logging.INFO):
         voice.warm_up()
     assert len(texts) == 3
+    assert bars == [3]
     assert [record.message for record in caplog.records] == [
         "Warming up torch compile model",
         "Warmed up Whisper Speech",

@@ -23,13 +23,17 @@ _MADE_AHEAD = 8.0
 
 @dataclass(eq=False)
 class SpokenClause:
-    """One clause and its sound: float32 at 24 kHz, in the order in which it is made."""
+    """One clause and its sound: float32 at 24 kHz, in the order in which it is made.
+
+    `broken` is whether the voice failed, so that its sound is missing or not all there.
+    """
 
     text: str
     words: str
     chunks: list[NDArray[np.float32]] = field(default_factory=list)
     started: bool = False
     finished: bool = False
+    broken: bool = False
     announced: bool = False
     made_at: float | None = None
     samples: int = 0
@@ -58,10 +62,11 @@ class SpokenClause:
     @property
     def said(self) -> str:
         """The words of it whose sound was sent."""
-        if self.all_sent:
+        if self.all_sent and not self.broken:
             return self.text
         # The length of a clause in the making is a guess: about 15 letters a second.
-        length = self.samples if self.finished else max(self.samples, len(self.text) * 1600)
+        whole = self.finished and not self.broken
+        length = self.samples if whole else max(self.samples, len(self.text) * 1600)
         return said_part(self.text, self.sent / length) if self.sent else ""
 
 
@@ -73,6 +78,7 @@ class Speech:
         self.revision = revision
         self.committed = committed
         self.cancelled = False
+        self.failed = False
         self.text_complete = False
         self.seconds_sent = 0.0
         self.clauses: list[SpokenClause] = []
@@ -87,11 +93,18 @@ class Speech:
             self.text_complete = True
             self._add(self._splitter.finish())
 
+    def fail(self) -> None:
+        """The voice failed: what it has not made by now stays unsaid, and so does what follows."""
+        self.failed = True
+        for clause in self.clauses:
+            clause.broken = clause.broken or not clause.finished
+            clause.started = clause.finished = True
+
     def _add(self, clauses: Iterable[str]) -> None:
         for text in clauses:
-            clause = SpokenClause(text, speakable(text))
+            clause = SpokenClause(text, speakable(text), broken=self.failed)
             # Text with nothing to say (a rule, an emoji) is said in no time.
-            clause.started = clause.finished = not clause.words
+            clause.started = clause.finished = self.failed or not clause.words
             self.clauses.append(clause)
 
     @property

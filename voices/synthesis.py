@@ -70,7 +70,7 @@ class Synthesis:
             clause.words,
             language=language,
             speaker=speaker,
-            cancelled=lambda: speech.cancelled,
+            cancelled=lambda: speech.cancelled or clause.broken,
         ):
             self._hand_over(speech, clause, stream.resample_chunk(sound))
         rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
@@ -86,7 +86,7 @@ class Synthesis:
         now = time.monotonic()
 
         def deliver() -> None:
-            if len(sound):
+            if len(sound) and not clause.broken:
                 clause.add(np.ascontiguousarray(sound, dtype="<f4"), now)
             clause.finished = clause.finished or finished
             self._changed(speech)

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from fusion import cuda_graphs
 from fusion.errors import ConfigurationError, ModelError
+from fusion.selection import first_gpu
 from fusion.settings import Settings
 from voices.turns import Turns
 
@@ -171,6 +172,8 @@ class _Instance:
         except _CancelledError:
             return None
         except (RuntimeError, IndexError, ValueError) as error:  # CUDA's are RuntimeErrors
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # if CUDA is lost to this process, it must end
             raise ModelError(f"WhisperSpeech failed: {error}") from error
 
     def close(self) -> None:
@@ -252,6 +255,12 @@ def _load_pipeline(settings: Settings) -> Any:
     """A `whisperspeech.pipeline.Pipeline`, optimised for the device that it runs on."""
     library = _import_library()
     gpu = torch.cuda.is_available()
+    if not gpu and (unused := first_gpu()):
+        logger.warning(
+            "no GPU for the voice (PyTorch %s cannot use the %s): it is far too slow on the CPU",
+            torch.__version__,
+            unused.name,
+        )
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):

@@ -196,6 +196,7 @@ class App {
     else if (message.event === "clause") this.player.clause(message.turn, message.text);
     else if (message.event === "reply_end") this.player.end(message.turn);
     else if (message.event === "flush") this.player.flush();
+    else if (message.status === "ERROR") this.conversation.unspoken(message.turn, message.message);
   }
 
   onDropped() {

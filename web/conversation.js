@@ -2,7 +2,7 @@
 // No I/O. Times are milliseconds since 1970.
 //
 // An entry: {id, connection, turn, live, said: {pieces: [{text, settled, start, end}], typed},
-//   reply: null or {text, complete, silent, cut, clauses: [{text, start, end}]},
+//   reply: null or {text, complete, silent, unspoken, cut, clauses: [{text, start, end}]},
 //   problem: null or a sentence, timeline: null or the milliseconds of docs/protocol.md, ahead}
 
 const HISTORY_TURNS = 20;
@@ -87,6 +87,14 @@ export class Conversation {
     this.onChange(entry);
   }
 
+  /** The voice failed: what was not heard of the reply can be read. */
+  unspoken(turn, sentence) {
+    const entry = this.#entry(turn);
+    this.#reply(entry).unspoken = true;
+    entry.problem = sentence;
+    this.onChange(entry);
+  }
+
   timed({ turn, milliseconds, used_ahead: ahead }) {
     const entry = this.#find(turn);
     if (!entry) return;
@@ -147,6 +155,7 @@ export class Conversation {
       text: "",
       complete: false,
       silent: !this.sounding,
+      unspoken: false,
       cut: false,
       clauses: [],
     };
@@ -174,6 +183,7 @@ export function saidText(entry) {
 export function heardText(entry) {
   const { reply } = entry;
   if (!reply) return "";
+  if (reply.unspoken) return reply.text;
   if (reply.clauses.length === 0) return reply.silent ? reply.text : "";
   const spoken = reply.clauses.map(({ text }) => text).join(" ");
   return reply.cut ? `${spoken} —` : spoken;

@@ -114,19 +114,20 @@ function said({ said: { pieces } }) {
 function answer(entry, item) {
   const text = heardText(entry);
   if (!text) return entry.reply.complete || entry.problem || entry.reply.cut ? [] : [thinking()];
-  const { clauses, cut } = entry.reply;
+  const { clauses, cut, unspoken } = entry.reply;
   let paragraph = item.querySelector(".answer");
   if (!paragraph) {
     paragraph = element("p", "answer");
     paragraph.append(element("span", "who", "WhisperFusion"));
   }
-  const pieces = clauses.length > 0 ? clauses.map((clause) => clause.text) : [text];
-  if (clauses.length > 0 && cut) pieces.push("—");
+  const pieces = clauses.length > 0 && !unspoken ? clauses.map((clause) => clause.text) : [text];
+  if (clauses.length > 0 && cut && !unspoken) pieces.push("—");
   const spans = paragraph.querySelectorAll(".clause");
   pieces.forEach((piece, index) => {
     if (!spans[index]) paragraph.append(element("span", "clause", piece), " ");
     else if (spans[index].textContent !== piece) spans[index].textContent = piece;
   });
+  for (const span of [...spans].slice(pieces.length)) span.remove();
   return [paragraph];
 }
 

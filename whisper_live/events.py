@@ -23,7 +23,10 @@ class Urgency(enum.IntEnum):
 
 @dataclass(eq=False)
 class Revision:
-    """One hearing of a whole utterance: `text` and `probability` (that it is done) once known."""
+    """One hearing of a whole utterance: `text` and `probability` (that it is done) once known.
+
+    `failed` is whether it has no words because the transcriber failed.
+    """
 
     turn: int
     number: int
@@ -31,6 +34,7 @@ class Revision:
     end: int
     text: str | None = None
     tail: str | None = None
+    failed: bool = False
     text_at: float | None = None
     probability: float | None = None
     times_judged: int = 0

@@ -92,9 +92,10 @@ class Completed:
 
 @dataclass(frozen=True)
 class Dropped:
-    """The turn held no words."""
+    """The turn held no words; or they are not known, as the transcriber `failed`."""
 
     turn: int
+    failed: bool = False
 
 
 ListenerEvent = (
@@ -224,8 +225,11 @@ class Listener:
         self._closing.append((revision, Utterance(self._position)))
         return events + self._close()
 
-    def transcribed(self, job: Transcribe, text: str, now: float) -> list[ListenerEvent]:
-        """Take the text of a transcription that was asked for."""
+    def transcribed(self, job: Transcribe, text: str | None, now: float) -> list[ListenerEvent]:
+        """Take the text of a transcription that was asked for; None if it failed."""
+        if text is None and job.revision is not None:
+            job.revision.failed = True
+        text = text or ""
         if job.piece is not None:
             job.piece.text = text
             return self._texts_known(now)
@@ -373,7 +377,7 @@ class Listener:
                 pieces, tail = _parts(revision, utterance)
                 events.append(Completed(revision, (*pieces, tail) if tail.text else pieces))
             else:
-                events.append(Dropped(revision.turn))
+                events.append(Dropped(revision.turn, revision.failed))
         return events
 
     def _ask_live(self, now: float) -> list[ListenerEvent]:

@@ -3,19 +3,25 @@
 Two threads. The first takes what somebody waits for: the end of an utterance, then what may be an
 interruption. The second takes live transcripts while the first has nothing to do, and the end of an
 utterance that comes while the first listens for an interruption: a final transcript is never held
-up by somebody's partial one.
+up by somebody's partial one. A transcriber that runs one call at a time would hold it up all the
+same, so a live transcript is given up while the first thread has something to do.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fusion.errors import ModelError
 from whisper_live.events import Transcribe, Urgency
-from whisper_live.transcribers.base import NOTHING_HEARD, Transcriber, TranscriptionRequest
+from whisper_live.transcribers.base import (
+    NOTHING_HEARD,
+    Transcriber,
+    Transcript,
+    TranscriptionRequest,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +41,14 @@ class Job:
 class Scheduler:
     """Runs transcriptions in their order of urgency.
 
-    `done(job, text)` and `dropped(job)` are called from worker threads: the text of a job, or that
-    a live one gave way.
+    `done(job, text)` and `dropped(job)` are called from worker threads: the text of a job (None if
+    the transcriber failed), or that a live one gave way.
     """
 
     def __init__(
         self,
         transcriber: Transcriber,
-        done: Callable[[Job, str], None],
+        done: Callable[[Job, str | None], None],
         dropped: Callable[[Job], None],
     ) -> None:
         self._transcriber = transcriber
@@ -84,18 +90,23 @@ class Scheduler:
 
     def _work(self, first: bool) -> None:
         while (batch := self._take(first)) is not None:
+            live = batch[0].event.urgency == Urgency.LIVE
+            given_up = self._first_is_busy if live else _never
+            results: Sequence[Transcript | None]
             try:
-                transcripts = self._transcriber.transcribe([job.request for job in batch])
-                texts = [transcript.text for transcript in transcripts]
+                results = self._transcriber.transcribe([job.request for job in batch], given_up)
             except ModelError as error:
                 logger.error("a transcription failed: %s", error)
-                texts = [NOTHING_HEARD.text] * len(batch)
+                results = [None] * len(batch)
             if first:
                 with self._changed:
                     self._first_runs = None
                     self._changed.notify_all()
-            for job, text in zip(batch, texts, strict=True):
-                self._done(job, text)
+            for job, result in zip(batch, results, strict=True):
+                if result is NOTHING_HEARD and given_up():
+                    self._dropped(job)
+                else:
+                    self._done(job, None if result is None else result.text)
 
     def _take(self, first: bool) -> list[Job] | None:
         """A thread's next jobs, as many as the transcriber takes at once; None at the end."""
@@ -122,8 +133,15 @@ class Scheduler:
             return Urgency.AWAITED if Urgency.AWAITED in waiting else None
         return Urgency.LIVE if self._first_runs is None and waiting == {Urgency.LIVE} else None
 
+    def _first_is_busy(self) -> bool:
+        return self._first_runs is not None
+
     def _urgencies(self) -> set[Urgency]:
         return {job.event.urgency for job in self._waiting}
+
+
+def _never() -> bool:
+    return False
 
 
 def _replaces(newer: Job, older: Job) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import json
 import logging
 import secrets
@@ -32,7 +31,7 @@ from fusion.http import Door
 from fusion.messages import Message, SessionEnded, SessionStarted
 from fusion.ports import open_port
 from fusion.receiving import received
-from fusion.selection import TRANSCRIBERS, choose, survey
+from fusion.selection import TRANSCRIBERS, choose, module, survey
 from fusion.service import child_process
 from fusion.settings import Settings
 from fusion.supervisor import Links
@@ -329,7 +328,7 @@ class TranscriptionServer:
 
         work.add_done_callback(lambda _: self._loop.call_soon_threadsafe(judged))
 
-    def _transcribed(self, job: Job, text: str) -> None:
+    def _transcribed(self, job: Job, text: str | None) -> None:
         """In a worker thread of the scheduler."""
 
         def deliver() -> None:
@@ -452,8 +451,7 @@ def load(settings: Settings) -> Transcriber:
     """The transcriber that fits the settings and the machine, loaded and warm."""
     pick = choose(settings, survey(settings)).transcription
     logger.info("transcription: %s", pick)
-    module = importlib.import_module(TRANSCRIBERS[pick.library])
-    transcriber: Transcriber = module.load(settings)
+    transcriber: Transcriber = module(TRANSCRIBERS, pick).load(settings)
     transcriber.warm_up()
     return transcriber
 

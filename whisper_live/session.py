@@ -59,6 +59,8 @@ from whisper_live.utterance import Piece
 
 logger = logging.getLogger(__name__)
 
+UNHEARD = "The speech recogniser failed on what you said. Please say it again."
+
 # A microphone that is quiet for so many seconds while the machine speaks does not hear it.
 _QUIET_AFTER = 1.5
 
@@ -178,8 +180,8 @@ class Session:
 
     # -- from the models -----------------------------------------------------------------------
 
-    def transcribed(self, job: Transcribe, text: str, now: float) -> list[Event]:
-        """Take the text of a transcription that was asked for."""
+    def transcribed(self, job: Transcribe, text: str | None, now: float) -> list[Event]:
+        """Take the text of a transcription that was asked for; None if it failed."""
         return self._out(self._follow(self._listener.transcribed(job, text, now), now))
 
     def live_dropped(self, job: Transcribe) -> None:
@@ -376,6 +378,8 @@ class Session:
         if self._shown and self._policy.stream:
             fields = {"segments": [], "eos": False, "latency": 0.0}
             events.append(Tell(self._with_turn(fields, event.turn)))
+        if event.failed:
+            events.append(Tell({"status": "ERROR", "message": UNHEARD, "turn": event.turn}))
         self._shown = False
         return events
 

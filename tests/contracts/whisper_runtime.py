@@ -51,6 +51,7 @@ class Player:
     n_mels: int = 80
     speeches: dict[int, Speech] = field(default_factory=dict)
     refusal: str = ""
+    lost: str = ""
     encoder_runs: bool = True
     on_step: Callable[[int], None] = lambda step: None
     steps: int = 0
@@ -76,7 +77,12 @@ class Player:
         info = SimpleNamespace(name="output", dtype="float16", shape=(batch, POSITIONS, WIDTH))
         return [info]
 
+    def synchronize(self) -> None:
+        if self.lost:
+            raise RuntimeError(self.lost)
+
     def encode(self, inputs: dict[str, Any], outputs: dict[str, Any], stream: int) -> bool:
+        self.synchronize()
         assert stream == STREAM
         assert inputs["x"].dtype == torch.float16
         assert inputs["input_lengths"].tolist() == [POSITIONS] * len(inputs["x"])
@@ -226,6 +232,7 @@ def install(monkeypatch: pytest.MonkeyPatch, player: Player) -> None:
         monkeypatch.setitem(sys.modules, part.__name__, part)
     stream = SimpleNamespace(cuda_stream=STREAM)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "synchronize", player.synchronize)
 
 
 def _class(contract: Contract, name: str, methods: dict[str, Callable[..., Any]]) -> Any:

@@ -70,6 +70,17 @@ test("a reply whose sound never came shows its text once that is known", () => {
   assert.equal(heardText(conversation.entries[0]), "It is old.");
 });
 
+test("a reply that the voice fails on shows whole, and why", () => {
+  hear(1, [piece(" How?", 0, 1)]);
+  answer(1, "It is old.", false);
+  sound("clause", 1, 2, "It is old.");
+  conversation.unspoken(1, "The voice failed.");
+  answer(1, "It is old. Very old.");
+  sound("end", 1, 3);
+  assert.equal(heardText(conversation.entries[0]), "It is old. Very old.");
+  assert.equal(conversation.entries[0].problem, "The voice failed.");
+});
+
 test("a broken connection ends what was open, and its turns are not mixed up with later ones", () => {
   hear(1, [piece(" How?", 0, 1)]);
   hear(2, [piece(" And", 3, 4, false)], false);

@@ -4,14 +4,14 @@ Whisper was trained on windows of 30 s, and on a CPU nearly all its time goes in
 spoken question fills two of the thirty seconds, so only the speech and a short margin are encoded
 here. The decoder must still see that the speech is over: given a short window alone, tiny.en wrote
 the sentence twice for 8 of 42 recordings. What silence looks like once encoded is the same each
-time, so it is computed once, when the model loads, and put behind the speech; then none of the 42
-repeats itself, and the encoder works a twentieth as long. On CUDA the whole window is cheap and is
-encoded as it is.
+time, so it is computed once and put behind the speech; then none of the 42 repeats itself, and the
+encoder works a twentieth as long. On CUDA the whole window is cheap and is encoded as it is.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,9 +63,6 @@ LONGEST_CONTEXT = 223
 
 _CUBLAS = "libcublas.so.12"
 """The one CUDA library that CTranslate2 4.8 loads by itself."""
-
-INAUDIBLE = 1e-4
-"""Peak below which there is nothing to hear: -80 dB of full scale."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +149,7 @@ class FasterWhisper:
             whisper = faster_whisper.WhisperModel(
                 str(folder),
                 device="cuda" if self._on_cuda else "cpu",
-                compute_type="float16" if self._on_cuda else "int8",
+                compute_type=_compute_type(self._on_cuda),
                 cpu_threads=threads,
                 num_workers=WORKERS,
                 local_files_only=True,
@@ -167,7 +164,6 @@ class FasterWhisper:
         self._words = whisper.hf_tokenizer
         self.languages = frozenset(whisper.supported_languages)
         self._suppressed = _suppressed_tokens(Tokenizer(self._words, False))
-        self._silence = self._encoded_silence()
 
     def warm_up(self) -> None:
         """Transcribe a second of faint noise, so that every buffer is allocated."""
@@ -181,7 +177,7 @@ class FasterWhisper:
     ) -> list[Transcript]:
         """See `Transcriber.transcribe`. `cancelled` is asked between decodings."""
         found = [NOTHING_HEARD] * len(requests)
-        audible = [i for i, request in enumerate(requests) if _is_audible(request.audio)]
+        audible = [i for i, request in enumerate(requests) if guards.is_audible(request.audio)]
         for group in self._alike(requests, audible):
             if cancelled():
                 break
@@ -313,8 +309,10 @@ class FasterWhisper:
             padded.append(np.concatenate([speech, self._silence[:, count // 2 : window // 2]], 1))
         return ctranslate2.StorageView.from_array(np.concatenate(padded))
 
-    def _encoded_silence(self) -> NDArray[np.float32]:
-        """The states of a window without a sound, float32 [1, 1500, width]."""
+    @functools.cached_property
+    def _silence(self) -> NDArray[np.float32]:
+        """The states of a window without a sound, float32 [1, 1500, width]. Asked for on the CPU:
+        what is encoded on a GPU stays there."""
         return np.array(self._encode_whole([np.zeros(0, np.float32)]))
 
     def _encode(self, mel: NDArray[np.float32]) -> ctranslate2.StorageView:
@@ -348,14 +346,17 @@ def _cuda_works() -> bool:
     return True
 
 
+def _compute_type(on_cuda: bool) -> str:
+    """8 bits on a CPU; half precision on a GPU, from Volta on, which older ones are slow at."""
+    if not on_cuda:
+        return "int8"
+    return "float16" if "float16" in ctranslate2.get_supported_compute_types("cuda") else "float32"
+
+
 def _frames_to_encode(samples: int) -> int:
     """How many mel frames to encode: even, as the encoder makes one state of two."""
     frames = LEAD_IN + -(-samples // HOP) + MARGIN
     return min(frames + frames % 2, WHOLE_WINDOW)
-
-
-def _is_audible(audio: NDArray[np.float32]) -> bool:
-    return audio.size > 0 and float(np.abs(audio).max()) > INAUDIBLE
 
 
 def _suppressed_tokens(tokenizer: Tokenizer) -> list[int]:

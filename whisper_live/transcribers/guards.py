@@ -10,6 +10,12 @@ from __future__ import annotations
 import math
 import zlib
 
+import numpy as np
+from numpy.typing import NDArray
+
+INAUDIBLE = 1e-4
+"""Peak below which there is nothing to hear: -80 dB of full scale."""
+
 COMPRESSION_LIMIT = 2.4
 NO_SPEECH_LIMIT = 0.6
 CONFIDENCE_LIMIT = -1.0
@@ -41,6 +47,11 @@ PHANTOMS = frozenset(
 
 PHANTOM_NO_SPEECH = 0.2
 PHANTOM_CONFIDENCE = -0.7
+
+
+def is_audible(audio: NDArray[np.float32]) -> bool:
+    """Whether there is any sound; Whisper is known to invent words where there is none."""
+    return audio.size > 0 and float(np.abs(audio).max()) > INAUDIBLE
 
 
 def compression_ratio(text: str) -> float:

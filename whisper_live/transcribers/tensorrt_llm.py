@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -342,23 +342,35 @@ class TensorRTWhisper:
     def _transcribe(
         self, requests: Sequence[TranscriptionRequest], cancelled: Callable[[], bool]
     ) -> list[Transcript]:
-        if self._sessions is None or cancelled():
-            return [NOTHING_HEARD] * len(requests)
+        found = [NOTHING_HEARD] * len(requests)
+        audible = [i for i, request in enumerate(requests) if guards.is_audible(request.audio)]
+        if self._sessions is None or not audible or cancelled():
+            return found
         with _model_errors():
-            encoded = self._sessions.encode([request.audio for request in requests])
-            contexts = [self._context(request.context) for request in requests]
-            found = self._decode(requests, encoded, contexts, cancelled)
-            # A context is the usual cause of a loop: those rows are heard again without it.
-            again = [i for i, t in enumerate(found) if guards.is_repetitive(t.text) and contexts[i]]
-            if again and not cancelled():
-                heard = self._decode(
-                    [requests[i] for i in again], encoded[again], [[]] * len(again), cancelled
-                )
-                for i, transcript in zip(again, heard, strict=True):
-                    found[i] = transcript
-        if cancelled():
-            return [NOTHING_HEARD] * len(requests)
-        return [_believed(transcript) for transcript in found]
+            heard = self._hear(self._sessions, [requests[i] for i in audible], cancelled)
+        if not cancelled():
+            for i, transcript in zip(audible, heard, strict=True):
+                found[i] = _believed(transcript, len(requests[i].audio) / SAMPLE_RATE)
+        return found
+
+    def _hear(
+        self,
+        sessions: Sessions,
+        requests: Sequence[TranscriptionRequest],
+        cancelled: Callable[[], bool],
+    ) -> list[Transcript]:
+        encoded = sessions.encode([request.audio for request in requests])
+        contexts = [self._context(request.context) for request in requests]
+        found = self._decode(requests, encoded, contexts, cancelled)
+        # A context is the usual cause of a loop: those rows are heard again without it.
+        again = [i for i, t in enumerate(found) if contexts[i] and _loops(t.text)]
+        if again and not cancelled():
+            heard = self._decode(
+                [requests[i] for i in again], encoded[again], [[]] * len(again), cancelled
+            )
+            for i, transcript in zip(again, heard, strict=True):
+                found[i] = transcript
+        return found
 
     def _decode(
         self,
@@ -456,21 +468,34 @@ def _model_config(engines: Engines) -> Any:
     )
 
 
-def _believed(transcript: Transcript) -> Transcript:
-    """The transcript, or NOTHING_HEARD where the model wrote what nobody said."""
-    text, no_speech, confidence = transcript.text, transcript.no_speech, transcript.confidence
+def _loops(text: str) -> bool:
+    return guards.is_repetitive(text) or guards.is_said_again(text)
+
+
+def _believed(transcript: Transcript, seconds: float) -> Transcript:
+    """The transcript, or NOTHING_HEARD where the model wrote what nobody said.
+
+    A phrase that it repeats faster than anybody speaks was said once.
+    """
+    text = guards.said_once(transcript.text, seconds) or transcript.text
+    no_speech, confidence = transcript.no_speech, transcript.confidence
     invented = (
         guards.is_silence(no_speech, confidence)
         or guards.is_phantom(text, no_speech, confidence)
         or guards.is_repetitive(text)
     )
-    return NOTHING_HEARD if invented else transcript
+    return NOTHING_HEARD if invented else replace(transcript, text=text)
 
 
 @contextmanager
 def _model_errors() -> Iterator[None]:
-    """The runtime and PyTorch tell of every failure by RuntimeError or ValueError."""
+    """The runtime and PyTorch tell of every failure by RuntimeError or ValueError.
+
+    After some, as an illegal access to memory, CUDA is lost to this process. The next call says so
+    with an error that nobody catches, and the process ends and is started anew.
+    """
     try:
         yield
     except (RuntimeError, ValueError) as error:
+        torch.cuda.synchronize()
         raise ModelError(f"The speech recogniser failed: {error}") from error
