@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 
-import { Conversation, heardText, saidText } from "../../web/conversation.js";
+import { Conversation, awaited, heardText, saidText } from "../../web/conversation.js";
 import { SampleClock } from "../../web/sample-clock.js";
 import { asSrt, asText, asVtt } from "../../web/subtitles.js";
 
@@ -56,6 +56,26 @@ test("words show when they are heard, not before", () => {
   assert.equal(heardText(conversation.entries[0]), "It is old. —");
 });
 
+test("the answer is awaited until it is heard, though its text is complete", () => {
+  const entry = () => conversation.entries[0];
+  hear(1, [piece(" How?", 0, 1)]);
+  assert.ok(awaited(entry()));
+  answer(1, "It is old.");
+  assert.ok(awaited(entry()));
+  sound("clause", 1, 2, "It is old.");
+  assert.ok(!awaited(entry()));
+});
+
+test("an answer that is stopped before it is heard is awaited no more, nor shown later", () => {
+  hear(1, [piece(" How?", 0, 1)]);
+  answer(1, "It is old.");
+  conversation.interrupted(1);
+  assert.ok(!awaited(conversation.entries[0]));
+  conversation.soundChanged(false);
+  conversation.connectionEnded();
+  assert.equal(heardText(conversation.entries[0]), "");
+});
+
 test("without sound the text shows as it grows", () => {
   conversation.soundChanged(false);
   hear(1, [piece(" How?", 0, 1)]);
@@ -102,6 +122,15 @@ test("the history stays below what a handshake may hold", () => {
   assert.equal(history.length, 40);
 });
 
+test("a page that is left while it speaks keeps what was heard until then", () => {
+  hear(1, [piece(" How?", 0, 1)]);
+  answer(1, "It is old. Very old.");
+  sound("clause", 1, 2, "It is old.");
+  const again = new Conversation(() => {}, JSON.parse(JSON.stringify(conversation.entries)));
+  assert.equal(heardText(again.entries[0]), "It is old. —");
+  assert.equal(again.entries[0].problem, null);
+});
+
 test("a conversation survives being stored", () => {
   spokenTurn(1, 0);
   const stored = JSON.parse(JSON.stringify(conversation.entries));
@@ -135,11 +164,13 @@ test("SRT and WebVTT hold each clause at the time it was heard", () => {
   );
 });
 
-test("typed turns have a place in the subtitles", () => {
+test("typed turns have a place in the subtitles, and paragraphs do not break them", () => {
   conversation.soundChanged(false);
   hear(1, [piece(" Typed?", 0, 0)]);
-  answer(1, "Read.");
-  assert.match(asSrt(conversation.entries), /00:00:00,000 --> 00:00:00,800\nYou: Typed\?\n\n2\n/);
+  answer(1, "Read.\n\nAll of it.");
+  const srt = asSrt(conversation.entries);
+  assert.match(srt, /00:00:00,000 --> 00:00:00,800\nYou: Typed\?\n\n2\n/);
+  assert.match(srt, /\nWhisperFusion: Read. All of it.\n$/);
 });
 
 test("an empty conversation is an empty file", () => {
