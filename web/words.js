@@ -1,7 +1,10 @@
 // What the page says to the person about how things stand.
 
-/** {text, tone} for a state of the connection; tone: calm, busy, good or bad. */
-export function stateWords(state, microphone, now) {
+/**
+ * {text, tone} for a state of the connection; tone: calm, busy, good or bad. `listening`: whether
+ * the microphone is heard.
+ */
+export function stateWords(state, listening, now) {
   switch (state.name) {
     case "idle":
       return { text: "Ready when you are", tone: "calm" };
@@ -10,7 +13,7 @@ export function stateWords(state, microphone, now) {
     case "loading":
       return { text: `One moment: ${state.reason}…`, tone: "busy" };
     case "ready":
-      return { text: microphone === "on" ? "Listening" : "Connected", tone: "good" };
+      return { text: listening ? "Listening" : "Connected", tone: "good" };
     case "full":
       return { text: `All places are taken. ${again(state, now)}`, tone: "bad" };
     case "lost":

@@ -70,6 +70,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.places = 4
         self.refusal = ""
+        self.offers: dict[str, Any] = {}
         self.hellos: list[dict[str, Any]] = []
         self.commands: list[dict[str, Any]] = []
         self.clients: list[Client] = []
@@ -155,7 +156,8 @@ class FakeServer:
             await socket.close(1013, "the server is full")
             return
         self.clients.append(client)
-        await client.tell(message="SERVER_READY", backend="fake", audio_key=client.key)
+        ready = {"message": "SERVER_READY", "backend": "fake", "audio_key": client.key}
+        await client.tell(**ready, **self.offers)
         try:
             async for message in socket:
                 if isinstance(message, bytes):

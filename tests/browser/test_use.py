@@ -60,8 +60,10 @@ def test_a_change_takes_effect_at_once_and_keeps_the_conversation(
     type_turn(page, "First.")
     expect(answer(page)).to_contain_text(REPLY, timeout=10000)
     wait_until_played(page)
+    fake.offers = {"languages": ["de", "en"]}
     choose(page, "Transcribe only")
     expect(state(page)).to_have_text("Connected")
+    expect(page.locator("#language option")).to_have_text(["Detect", "English", "German"])
     type_turn(page, "Second.")
     expect(said(page, 1)).to_contain_text("Second.")
     page.wait_for_timeout(300)
@@ -184,18 +186,23 @@ def test_everything_can_be_done_by_keyboard(
 
 
 def test_a_screen_reader_hears_what_settles_and_not_what_is_spoken_aloud(
-    address: str, tmp_path: Path, open_page: Open
+    address: str, board: Board, tmp_path: Path, open_page: Open
 ) -> None:
-    sound = speech_like(tmp_path / "speech.wav", [(0.8, False), (1.6, True), (30, False)])
+    sound = speech_like(tmp_path / "speech.wav", [(3.5, False), (1.6, True), (30, False)])
     page = open_page(address, sound)
     page.evaluate(
         """() => { window.told = [];
         new MutationObserver(() => told.push(announcer.textContent))
           .observe(announcer, { childList: true, characterData: true, subtree: true }); }"""
     )
+    board.report(Service.VOICE, Phase.LOADING)
     page.get_by_role("button", name="Talk").click()
-    expect(answer(page)).to_contain_text(REPLY, timeout=15000)
+    page.wait_for_timeout(2500)
+    board.report(Service.VOICE, Phase.READY)
+    expect(answer(page)).to_contain_text("1883", timeout=15000)
+    page.wait_for_timeout(300)
     told = page.evaluate("() => told")
+    assert told.count("One moment: loading the voice…") == 1
     assert "You: How old is the Brooklyn Bridge?" in told
     assert not any("1883" in text for text in told)
     assert len([text for text in told if text.startswith("You:")]) == 1
