@@ -272,17 +272,24 @@ def violations(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("width", [320, 390, 768, 1400])
-def test_nothing_sticks_out_of_the_screen(address: str, width: int, open_page: Open) -> None:
-    page = open_page(address)
-    page.set_viewport_size({"width": width, "height": 640})
+SCREENS = [(320, 568), (390, 844), (768, 640), (1400, 640), (740, 360), (320, 256)]
+
+
+def test_nothing_sticks_out_of_the_screen(address: str, tmp_path: Path, open_page: Open) -> None:
+    page = open_page(address, speech_like(tmp_path / "quiet.wav", [(60, False)]))
+    page.get_by_role("button", name="Talk").click()
     type_turn(page, "A word as long as " + "x" * 300)
-    expect(answer(page)).to_be_visible(timeout=10000)
-    widest = page.evaluate("() => document.documentElement.scrollWidth")
-    assert widest <= width
-    for control in ("#talk", "#typed", "#open-settings", "#stop"):
-        box = page.locator(control).bounding_box()
+    wait_for_sound(page)
+    for width, height in SCREENS:
+        page.set_viewport_size({"width": width, "height": height})
+        for control in ("#talk", "#typed", "#open-settings", "#stop", "#talk-hint"):
+            box = page.locator(control).bounding_box()
+            assert box is not None, f"{control} is not there at {width}x{height}"
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width, f"{control} at {width}x{height}"
+            assert box["y"] + box["height"] <= height, f"{control} at {width}x{height}"
+        box = page.locator("main").bounding_box()
         assert box is not None
-        assert box["x"] >= 0
-        assert box["x"] + box["width"] <= width
-        assert box["y"] + box["height"] <= 640
+        assert box["height"] >= 96, f"no room to read at {width}x{height}"
+        widest = page.evaluate("() => document.documentElement.scrollWidth")
+        assert widest <= width
