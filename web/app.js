@@ -208,7 +208,7 @@ class App {
       const entry = this.conversation.answered(message);
       if (message.eos && entry.reply.silent) this.view.announce(heardText(entry));
     } else if (message.event === "interrupted") {
-      this.conversation.interrupted(turn);
+      this.conversation.interrupted(message);
     } else if (message.event === "timeline") {
       this.conversation.timed(message);
     } else if (message.status === "ERROR") {

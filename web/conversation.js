@@ -83,11 +83,19 @@ export class Conversation {
     return entry;
   }
 
-  /** A reply was interrupted. How much of one that was heard the player knows. */
-  interrupted(turn) {
+  /** A reply was interrupted. The player knows the clause, the server in `spoken` also the word. */
+  interrupted({ turn, spoken }) {
     const entry = this.#find(turn);
-    if (!entry || !awaited(entry)) return;
-    entry.reply.cut = true;
+    if (!entry?.reply) return;
+    const { clauses } = entry.reply;
+    const last = clauses.pop();
+    if (last) {
+      const before = clauses.flatMap(({ text }) => words(text));
+      const heard = Math.max(0, words(spoken).length - before.length);
+      last.text = words(last.text).slice(0, heard).join(" ");
+      if (last.text) clauses.push(last);
+    }
+    if (awaited(entry)) entry.reply.cut = true;
     this.onChange(entry);
   }
 
@@ -170,6 +178,10 @@ export class Conversation {
     this.entries = this.entries.filter((other) => other !== entry);
     this.onChange(null);
   }
+}
+
+function words(text) {
+  return text.split(/\s+/).filter(Boolean);
 }
 
 export function saidText(entry) {

@@ -107,10 +107,18 @@ export class View {
       this.items.set(entry.id, item);
       at("conversation").append(item);
     }
-    item.replaceChildren(...parts(entry, item));
+    fill(item, parts(entry, item));
     this.welcome();
     if (following) this.follow();
   }
+}
+
+/** Put elements in their places. One that stays is not touched: its words would fade in again. */
+function fill(item, shown) {
+  for (const child of [...item.children]) if (!shown.includes(child)) child.remove();
+  shown.forEach((child, index) => {
+    if (item.children[index] !== child) item.insertBefore(child, item.children[index] ?? null);
+  });
 }
 
 function parts(entry, item) {
@@ -144,7 +152,8 @@ function answer(entry, item) {
   }
   const pieces = clauses.length > 0 ? clauses.map((clause) => clause.text) : [text];
   if (clauses.length > 0 && cut) pieces.push("—");
-  const spans = paragraph.querySelectorAll(".clause");
+  const spans = [...paragraph.querySelectorAll(".clause")];
+  for (const span of spans.slice(pieces.length)) span.remove();
   pieces.forEach((piece, index) => {
     if (!spans[index]) paragraph.append(element("span", "clause", piece), " ");
     else if (spans[index].textContent !== piece) spans[index].textContent = piece;

@@ -69,10 +69,12 @@ const STAGES = [
   ["first_sound", "first sound"],
 ];
 
-/** The timeline event as [{label, milliseconds}], in the order of time; what did not happen is left out. */
+/**
+ * The timeline event as [{label, milliseconds}], in the order of time; what did not happen, or took
+ * no time as what was typed, is left out.
+ */
 export function stages(timeline) {
-  return STAGES.map(([name, label]) => ({ label, milliseconds: timeline[name] }))
-    .filter(({ milliseconds }) => typeof milliseconds === "number")
-    .map(({ label, milliseconds }) => ({ label, milliseconds: Math.round(milliseconds) }))
+  return STAGES.map(([name, label]) => ({ label, milliseconds: Math.round(timeline[name] ?? 0) }))
+    .filter(({ milliseconds }) => milliseconds > 0)
     .sort((a, b) => a.milliseconds - b.milliseconds);
 }

@@ -62,6 +62,10 @@ def test_a_spoken_question_is_heard_and_answered_aloud(
     page = open_page(origin, question)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
+    page.evaluate(
+        """() => { window.faded = []; document.addEventListener("animationstart", ({ target }) => {
+        if (target.className === "clause") faded.push(target.textContent); }); }"""
+    )
     expect(state(page)).to_have_text("Ready when you are")
     page.get_by_role("button", name="Talk").click()
     expect(state(page)).to_have_text("Listening")
@@ -85,6 +89,7 @@ def test_a_spoken_question_is_heard_and_answered_aloud(
     assert abs(played["played"] - len(CLAUSES) * rate) < 0.01 * rate
     assert (played["underruns"], played["dropped"], played["waiting"]) == (0, 0, 0)
     expect(turns(page).locator(".timeline")).to_contain_text("first sound")
+    assert page.evaluate("() => faded") == CLAUSES, "what is there does not fade in again"
     assert all(url.startswith((origin, origin.replace("http", "ws"))) for url in asked)
 
     hello = fake.hellos[0]

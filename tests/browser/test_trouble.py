@@ -167,9 +167,13 @@ def test_an_address_that_may_not_use_the_microphone_is_explained(
     web: WebServer, open_page: Open
 ) -> None:
     page = open_page(f"http://phone.test:{web.port}/", flags=[ELSEWHERE])
+    page.set_viewport_size({"width": 390, "height": 780})
     expect(notice(page)).to_contain_text("--tls")
     link = page.get_by_role("link", name="Open this page with https")
     expect(link).to_have_attribute("href", f"https://phone.test:{web.port}/")
+    box = page.get_by_label("Type instead of speaking").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 780, "the notice pushes the controls out of the screen"
     type_turn(page, "I type.")
     expect(answer(page)).to_contain_text(REPLY, timeout=10000)
 

@@ -329,10 +329,12 @@ test("every state has words, and the timeline is in the order of time", () => {
   assert.match(stateWords({ name: "loading", reason: "loading the voice" }, false, 0).text, /loading the voice/);
   assert.match(stateWords({ name: "lost", at: 2900 }, false, 0).text, /Next try in 3 s/);
   assert.match(stateNotice({ name: "refused", reason: "No." }), /No\./);
-  const timeline = { first_sound: null, commit: 300.4, provisional_transcript: 210.6, first_token: 250 };
+  const timeline = { first_sound: null, first_clause: 1, commit: 300.4, provisional_transcript: 210.6, first_token: 250 };
   assert.deepEqual(stages(timeline), [
     { label: "transcribed", milliseconds: 211 },
     { label: "first word", milliseconds: 250 },
     { label: "turn over", milliseconds: 300 },
   ]);
+  const typed = { provisional_transcript: 0, commit: 0, first_token: 59, first_sound: 120 };
+  assert.deepEqual(stages(typed).map(({ label }) => label), ["first word", "first sound"]);
 });

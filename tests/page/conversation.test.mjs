@@ -69,11 +69,24 @@ test("the answer is awaited until it is heard, though its text is complete", () 
 test("an answer that is stopped before it is heard is awaited no more, nor shown later", () => {
   hear(1, [piece(" How?", 0, 1)]);
   answer(1, "It is old.");
-  conversation.interrupted(1);
+  conversation.interrupted({ turn: 1, spoken: "" });
   assert.ok(!awaited(conversation.entries[0]));
   conversation.soundChanged(false);
   conversation.connectionEnded();
   assert.equal(heardText(conversation.entries[0]), "");
+});
+
+test("of an answer that is cut off those words are kept that were said", () => {
+  hear(1, [piece(" How?", 0, 1)]);
+  answer(1, "It is old. Very old, and then some.");
+  sound("clause", 1, 2, "It is old.");
+  sound("clause", 1, 3, " Very old, and then some.");
+  sound("cut", 1, 3.5);
+  conversation.interrupted({ turn: 1, spoken: "It is old.\n Very old," });
+  assert.equal(heardText(conversation.entries[0]), "It is old. Very old, —");
+  conversation.interrupted({ turn: 1, spoken: "It is" });
+  assert.equal(heardText(conversation.entries[0]), "It is old. —");
+  assert.match(asSrt(conversation.entries), /WhisperFusion: It is old. —\n$/);
 });
 
 test("without sound the text shows as it grows", () => {
