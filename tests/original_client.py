@@ -82,15 +82,12 @@ class OriginalClient:
 
 @contextlib.asynccontextmanager
 async def original_client(
-    host: str, port: int, speech_port: int, address: str
+    transcription: str, speech: str, headers: dict[str, str]
 ) -> AsyncIterator[OriginalClient]:
-    """An original client at `address`, as a proxy on this machine would name it; ready to speak."""
-    headers = {"X-Forwarded-For": address}
+    """An original client at these two addresses, ready to speak."""
     socket, audio = await asyncio.gather(
-        connect(f"ws://{host}:{port}/", additional_headers=headers, proxy=None),
-        connect(
-            f"ws://{host}:{speech_port}/", additional_headers=headers, proxy=None, max_size=None
-        ),
+        connect(transcription, additional_headers=headers, proxy=None),
+        connect(speech, additional_headers=headers, proxy=None, max_size=None),
     )
     async with socket, audio:
         client = OriginalClient(socket, audio)
