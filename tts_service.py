@@ -110,6 +110,7 @@ class SpeechServer:
 
     def __init__(self, voice: Voice, settings: Settings, report: Callable[[Message], None]) -> None:
         self._settings = settings
+        self._speakers = voice.speakers
         self._report = report
         self._clients: dict[str, Client] = {}
         self._arrival = asyncio.get_running_loop().create_future()
@@ -419,6 +420,8 @@ class SpeechServer:
     ) -> None:
         """Let the connection hear the session until one of them ends or another takes its place."""
         released = asyncio.create_task(client.bind(connection, keyed=keyed).wait())
+        if keyed and self._speakers:
+            client.news.append({"event": "voices", "voices": self._speakers})
         self._synthesis.wake()
         try:
             await asyncio.wait({gone, released}, return_when=asyncio.FIRST_COMPLETED)

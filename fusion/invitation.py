@@ -11,6 +11,7 @@ from fusion.settings import Settings
 from fusion.tls import is_made_here, machine_addresses
 
 ANY_ADDRESS = ("", "0.0.0.0", "::")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def page_address(settings: Settings, host: str, port: int) -> str:
@@ -31,8 +32,8 @@ def invitation(settings: Settings, port: int) -> str:
     lines = [f"The page: {here}"]
     if not settings.tls:
         return "\n".join([*lines, "To talk from a phone on your network, start with --tls."])
-    others = machine_addresses() if everywhere else []
-    if others:
+    others = machine_addresses() if everywhere else [settings.host]
+    if others and others[0] not in LOOPBACK:
         address = page_address(settings, others[0], port)
         picture = io.StringIO()
         segno.make(address, error="l").terminal(picture, compact=True, border=2)

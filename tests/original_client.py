@@ -82,11 +82,9 @@ class OriginalClient:
 
 @contextlib.asynccontextmanager
 async def original_client(
-    transcription: str, speech: str, address: str
+    transcription: str, speech: str, headers: dict[str, str]
 ) -> AsyncIterator[OriginalClient]:
-    """A client of these two sockets, ready to speak. It is at `address`, as a proxy on this machine
-    would name it; nginx sends its own word instead."""
-    headers = {"X-Forwarded-For": address}
+    """An original client at these two addresses, ready to speak."""
     socket, audio = await asyncio.gather(
         connect(transcription, additional_headers=headers, proxy=None),
         connect(speech, additional_headers=headers, proxy=None, max_size=None),

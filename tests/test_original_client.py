@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusion.web import PAGE
 from tests.nginx import Nginx
 from tests.original_client import original_client
 from tests.recordings import load
-from tests.running import ROOT, RunningServer
+from tests.running import RunningServer
 
 pytestmark = pytest.mark.e2e
 
@@ -20,30 +21,29 @@ pytestmark = pytest.mark.e2e
 ORIGINAL_FIELDS = {"uid", "segments", "eos", "latency", "llm_output"}
 
 
-@pytest.fixture(params=["ports", "nginx"])
-def sockets(
-    request: pytest.FixtureRequest, server: RunningServer, tmp_path: Path
-) -> Iterator[tuple[str, str]]:
-    """The two addresses that a page connects to: the server's ports, or nginx's two paths."""
-    ports = server.transcription_port, server.speech_port
-    if request.param == "ports":
-        yield f"ws://127.0.0.1:{ports[0]}/", f"ws://127.0.0.1:{ports[1]}/"
-        return
-    nginx = Nginx(
-        tmp_path / "nginx", ROOT / "web", transcription_port=ports[0], speech_port=ports[1]
+@pytest.fixture
+def nginx(server: RunningServer, tmp_path: Path) -> Iterator[Nginx]:
+    proxy = Nginx(
+        tmp_path / "nginx",
+        PAGE,
+        transcription_port=server.transcription_port,
+        speech_port=server.speech_port,
     )
-    nginx.start()
-    origin = f"ws://127.0.0.1:{nginx.port}"
-    yield f"{origin}/transcription", f"{origin}/audio"
-    nginx.stop()
+    proxy.start()
+    yield proxy
+    proxy.stop()
 
 
 async def test_each_reply_is_one_message_and_nobody_else_hears_it(
-    sockets: tuple[str, str],
+    server: RunningServer, nginx: Nginx
 ) -> None:
+    """The original's page as nginx serves it, and an older client elsewhere at the ports."""
+    ports = [f"ws://127.0.0.1:{p}/" for p in (server.transcription_port, server.speech_port)]
+    paths = [f"ws://127.0.0.1:{nginx.port}/{path}" for path in ("transcription", "audio")]
+    page = {"Origin": f"http://127.0.0.1:{nginx.port}"}
     async with (
-        original_client(*sockets, address="198.51.100.1") as older_and_silent,
-        original_client(*sockets, address="198.51.100.2") as speaker,
+        original_client(*ports, headers={"X-Forwarded-For": "198.51.100.1"}) as older_and_silent,
+        original_client(*paths, headers=page) as speaker,
     ):
         await speaker.speak(load("brooklyn_bridge"))
         await speaker.until_heard(1)

@@ -41,6 +41,7 @@ class Humming:
     name = "humming"
     sample_rate = OUTPUT_RATE
     max_concurrent = 1
+    speakers: tuple[str, ...] = ()
 
     def warm_up(self) -> None:
         pass
@@ -127,6 +128,22 @@ async def messages_until(socket: ClientConnection, event: str) -> list[dict[str,
 async def nothing_more(socket: ClientConnection) -> None:
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(socket.recv(), 0.3)
+
+
+async def test_who_may_choose_a_voice_is_told_which_there_are(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running.server, "_speakers", ("ann", "bob"))
+    await running.begin("a")
+    async with running.connect("key-a") as socket:
+        running.reply("a", "One.")
+        first, *rest = await messages_until(socket, "reply_end")
+    assert first == {"event": "voices", "voices": ["ann", "bob"]}
+    assert {"event": "voices", "voices": ["ann", "bob"]} not in rest
+    await running.begin("b")
+    async with running.connect() as socket:
+        running.reply("b", "One.")
+        assert await whole_reply(socket) == pytest.approx(0.1)
 
 
 async def test_a_keyed_client_gets_a_reply_in_order(running: Running) -> None:

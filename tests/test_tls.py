@@ -179,6 +179,10 @@ def test_the_invitation_shows_the_address_and_a_code(
     assert "https://192.0.2.7:8000/#token=a%20b%2Fc" in text
     assert "█" in text
     assert "accept it" in text
+    one = invitation(dataclasses.replace(settled, host="198.51.100.9"), 8000)
+    assert "phone in your network: https://198.51.100.9:8000/" in one
+    assert "█" in one
+    assert "phone" not in invitation(dataclasses.replace(settled, host="127.0.0.1"), 8000)
     plain = invitation(dataclasses.replace(Settings(), host="127.0.0.1"), 81)
     assert plain.splitlines() == [
         "The page: http://127.0.0.1:81/",

@@ -24,6 +24,9 @@ class Voice(Protocol):
     max_concurrent: int
     """How many syntheses may run at the same time, each in its own thread."""
 
+    speakers: tuple[str, ...]
+    """Names that `synthesize` takes as `speaker`; empty where there is one voice alone."""
+
     def warm_up(self) -> None:
         """Speak a few sentences to nobody, with progress where it takes long."""
 

@@ -93,6 +93,7 @@ class PiperVoice:
         self.max_concurrent = max_concurrent
         self._config = _read_config(path)
         self.sample_rate = int(self._config.sample_rate)
+        self.speakers = tuple(self._config.speaker_id_map or ())
         self._acoustic, self._vocoder, self._halves = _open_model(path, threads)
         self._phonemizer = Phonemizer(session=self._acoustic, config=self._config)
         self._peak = _PEAK

@@ -84,6 +84,7 @@ class WhisperSpeechVoice:
 
     name = "whisperspeech"
     sample_rate = SAMPLE_RATE
+    speakers = ()
 
     def __init__(self, instances: list[_Instance]) -> None:
         self.max_concurrent = len(instances)

@@ -28,8 +28,9 @@ function atOrigin(page) {
 }
 
 function atPorts(page, direct) {
-  const scheme = page.protocol === "https:" ? "wss:" : "ws:";
-  const server = new URL(/^wss?:\/\//.test(direct) ? direct : `${scheme}//${direct}`);
+  // A page that came over https may open no other socket than wss.
+  const secure = page.protocol === "https:" || direct.startsWith("wss:");
+  const server = new URL(`${secure ? "wss" : "ws"}://${direct.replace(/^\w+:\/\//, "")}`);
   const socket = (name) => {
     const url = new URL("/", server);
     url.port = page.searchParams.get(name) ?? PORTS[name];

@@ -1,15 +1,15 @@
 // Brings the parts together: who is told what.
 
 import { serverAddress, tokenOf } from "./address.js";
+import { loudness, prepareCapture } from "./capture.js";
 import { Connection } from "./connection.js";
 import { Conversation, heardText, saidText } from "./conversation.js";
 import { Dialogs } from "./dialogs.js";
 import { Player } from "./playback.js";
-import { handshake, load, needsHandshake, save, storageKey } from "./settings.js";
+import { LANGUAGES, handshake, load, needsHandshake, save, storageKey, storageOf } from "./settings.js";
 import { Talk } from "./talk.js";
 import { View } from "./view.js";
 import { MICROPHONE, SLOW, TIME_LIMIT, stateNotice, stateWords } from "./words.js";
-import { loudness } from "./capture.js";
 
 const KEPT = "whisperfusion-conversation";
 const RETRIABLE = ["loading", "lost", "full", "refused"];
@@ -18,17 +18,21 @@ class App {
   constructor() {
     this.address = serverAddress(location.href);
     this.key = storageKey(this.address.host);
-    this.settings = load(localStorage, this.key);
+    this.storage = storageOf(window, "localStorage");
+    this.tab = storageOf(window, "sessionStorage");
+    this.settings = load(this.storage, this.key);
     this.view = new View();
-    this.conversation = new Conversation((entry) => this.changed(entry), restored());
+    this.conversation = new Conversation((entry) => this.changed(entry), this.restored());
     this.connection = new Connection(
       this.address,
       () => handshake(this.settings, this.conversation.history()),
       this,
     );
     this.context = null;
-    this.player = null;
+    this.player = null; // until the first press of a button
+    this.opening = null;
     this.pending = []; // typed before the connection was ready
+    this.announced = ""; // of how things stand
     this.talk = new Talk(this);
     this.dialogs = new Dialogs(this);
   }
@@ -39,6 +43,7 @@ class App {
       this.change({ ...this.settings, token });
       history.replaceState(null, "", location.pathname + location.search);
     }
+    this.view.language(this.settings.language);
     this.view.conversation(this.conversation.entries);
     this.listen();
     if (!navigator.mediaDevices?.getUserMedia) this.tellMicrophone("insecure");
@@ -69,20 +74,43 @@ class App {
     return "audioWorklet" in AudioContext.prototype;
   }
 
-  /** The audio graph. Called from a press of a button: browsers allow sound only then. */
+  /**
+   * Make the audio graph. Called from a press of a button: browsers allow sound only then. Returns
+   * whether there is one: its worklets may not be had while the server is away; the next press
+   * tries again.
+   */
   async openSound() {
-    if (!this.context) {
-      // At the device's own rate: Firefox cannot bring a microphone into a graph of another one.
-      this.context = new AudioContext({ latencyHint: "interactive" });
-      const player = new Player(this.context, (heard) => this.conversation.sounded(heard));
-      this.opening = player.open(this.settings.volume).then(() => {
-        this.player = player;
-        this.animate();
-      });
-    }
+    // At the device's own rate: Firefox cannot bring a microphone into a graph of another one.
+    this.context ??= new AudioContext({ latencyHint: "interactive" });
     this.context.resume();
-    await this.opening;
-    return this.context;
+    if (!this.player) {
+      this.opening ??= this.openPlayer().finally(() => (this.opening = null));
+      await this.opening;
+    }
+    return this.player !== null;
+  }
+
+  async openPlayer() {
+    const player = new Player(this.context, (heard) => this.conversation.sounded(heard));
+    try {
+      await Promise.all([player.open(this.settings.volume), prepareCapture(this.context)]);
+    } catch (error) {
+      if (!(error instanceof DOMException)) throw error;
+      this.context.close(); // it remembers what it could not load
+      this.context = null;
+      return;
+    }
+    this.player = player;
+    this.animate();
+    if (this.connection.connected) this.hearReplies();
+  }
+
+  /** Let the replies be heard, where both sides have sound. */
+  hearReplies() {
+    const sound = this.player !== null && Boolean(this.connection.state.server.audio_key);
+    this.conversation.soundChanged(sound); // it is on its way
+    if (sound) this.connection.openSound();
+    else this.sayPending();
   }
 
   /** Show how loud the reply is, as long as the page lives. */
@@ -96,10 +124,9 @@ class App {
     requestAnimationFrame(draw);
   }
 
-  /** The person wants silence. */
+  /** The person wants silence, or no answer at all. */
   hush() {
-    if (!this.player || this.player.turn === null) return;
-    this.player.stop();
+    this.player?.stop();
     this.connection.command("interrupt");
   }
 
@@ -111,17 +138,21 @@ class App {
     field.value = "";
     if (this.hasSound) await this.openSound();
     this.player?.stop();
+    this.view.follow();
     if (this.connection.command("say", { text })) return;
     this.pending.push(text);
+    this.view.waiting(this.pending);
     this.connection.open();
   }
 
   change(settings) {
-    const renew = needsHandshake(this.settings, settings);
+    const before = this.settings;
+    const renew = needsHandshake(before, settings);
     this.settings = settings;
-    save(localStorage, this.key, settings);
+    save(this.storage, this.key, settings);
+    this.view.language(settings.language);
     if (this.player) this.player.volume = settings.volume;
-    this.talk.changed();
+    if (settings.hold !== before.hold) this.talk.changed();
     if (renew) this.connection.renew();
   }
 
@@ -141,24 +172,24 @@ class App {
     this.showState();
     const notice = stateNotice(state);
     if (notice) this.view.notice(notice, { about: "connection", tone: "bad" });
+    const { text } = stateWords(state, this.talk.listening, Date.now());
     if (state.name === "ready") this.ready(state.server);
-    else this.view.announce(stateWords(state, this.talk.microphone, Date.now()).text);
+    else if (text !== this.announced) this.view.announce(text);
+    this.announced = text;
   }
 
   ready(server) {
     this.view.settled("connection");
     this.talk.connected();
-    this.dialogs.offerVoices(server.voices ?? []);
-    const sound = this.hasSound && Boolean(server.audio_key);
-    this.conversation.soundChanged(sound); // it is on its way
-    if (sound) this.connection.openSound();
-    else this.sayPending();
+    this.dialogs.offerLanguages(server.languages ?? LANGUAGES);
+    this.hearReplies();
   }
 
   /** What was typed early waits until its answer can be heard. */
   sayPending() {
     if (!this.connection.connected) return;
     for (const text of this.pending.splice(0)) this.connection.command("say", { text });
+    this.view.waiting(this.pending);
   }
 
   onTimeLimit() {
@@ -176,6 +207,8 @@ class App {
     } else if (message.llm_output) {
       const entry = this.conversation.answered(message);
       if (message.eos && entry.reply.silent) this.view.announce(heardText(entry));
+    } else if (message.event === "interrupted") {
+      this.conversation.interrupted(message);
     } else if (message.event === "timeline") {
       this.conversation.timed(message);
     } else if (message.status === "ERROR") {
@@ -197,6 +230,7 @@ class App {
     else if (message.event === "reply_end") this.player.end(message.turn);
     else if (message.event === "flush") this.player.flush();
     else if (message.status === "ERROR") this.conversation.unspoken(message.turn, message.message);
+    else if (message.event === "voices") this.dialogs.offerVoices(message.voices);
   }
 
   onDropped() {
@@ -209,7 +243,7 @@ class App {
   showState() {
     const { state } = this.connection;
     this.view.microphone(this.talk.microphone, this.settings.hold, state.name === "ready");
-    const words = stateWords(state, this.talk.microphone, Date.now());
+    const words = stateWords(state, this.talk.listening, Date.now());
     const where = this.address.host === null ? "" : ` · ${this.address.host}`;
     this.view.state({ ...words, text: words.text + where }, RETRIABLE.includes(state.name));
   }
@@ -217,14 +251,14 @@ class App {
   changed(entry) {
     if (entry) this.view.entry(entry);
     else this.view.conversation(this.conversation.entries);
-    sessionStorage.setItem(KEPT, JSON.stringify(this.conversation.entries));
+    this.tab.setItem(KEPT, JSON.stringify(this.conversation.entries));
   }
-}
 
-/** The conversation of this tab, if the page was loaded again. */
-function restored() {
-  const kept = sessionStorage.getItem(KEPT);
-  return kept ? JSON.parse(kept) : [];
+  /** The conversation of this tab, if the page was loaded again. */
+  restored() {
+    const kept = this.tab.getItem(KEPT);
+    return kept ? JSON.parse(kept) : [];
+  }
 }
 
 export const app = new App();

@@ -5,6 +5,11 @@ import { Resampler } from "./resample.js";
 export const RATE = 16000;
 export const FRAME = 512; // samples: 32 ms, what the server's speech detection works on
 
+/** Load what `Microphone` needs. Throws DOMException when it cannot be had. */
+export function prepareCapture(context) {
+  return context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
+}
+
 /** Why the microphone cannot be used. `kind`: insecure, refused, missing, busy or failed. */
 export class MicrophoneError extends Error {
   constructor(kind) {
@@ -24,6 +29,7 @@ const KINDS = {
 
 export class Microphone {
   /**
+   * `context`: see `prepareCapture`.
    * `onFrame(Int16Array)` gets 512 samples; `onLevel(number)` the loudness, 0 to 1;
    * `onEnded()` is called when the device goes away.
    */
@@ -39,8 +45,6 @@ export class Microphone {
   /** Ask for the microphone and start. Throws MicrophoneError. */
   async open() {
     this.stream = await ask();
-    await this.context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
-    if (!this.stream) return; // closed while the module was loading
     this.frames = new Frames(this.context.sampleRate);
     const source = this.context.createMediaStreamSource(this.stream);
     const worklet = new AudioWorkletNode(this.context, "capture", {

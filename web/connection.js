@@ -14,6 +14,7 @@ const CONNECT_TIMEOUT = 10000;
 const LOADING_RETRY = 2000;
 const PATIENCE = 1500; // a ready server answers sooner; after this the person is told why they wait
 const FULL_RETRY = 20000; // somebody may leave before their time is over
+const FULL_SOONEST = 1000; // a time that is over may still have to end
 const REFUSED = 1008;
 const STARTING = [502, 503, 504]; // what a proxy answers for a server that is not up yet
 const BACKLOG = 320000; // bytes: ten seconds of sound
@@ -196,7 +197,7 @@ export class Connection {
   ended(code, reason, ending) {
     this.drop();
     if (ending?.status === "WAIT") {
-      const delay = Math.min(ending.message * 60000, FULL_RETRY);
+      const delay = Math.max(FULL_SOONEST, Math.min(ending.message * 60000, FULL_RETRY));
       this.later(delay, { name: "full", minutes: ending.message });
     } else if (ending?.message === "DISCONNECT") {
       this.handlers.onTimeLimit();

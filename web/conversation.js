@@ -34,16 +34,19 @@ export class Conversation {
     this.entries = this.entries.filter((entry) => !entry.live);
     for (const entry of this.entries) {
       const { reply } = entry;
+      if (awaited(entry)) reply.silent = true;
+      if (reply?.clauses.at(-1)?.end === null) reply.cut = true; // the page was left meanwhile
       if (reply && !reply.complete && !entry.problem) entry.problem = BROKEN;
-      if (reply && reply.clauses.length === 0) reply.silent = true;
     }
   }
 
+  /** Without sound, what was not heard yet can be read. */
   soundChanged(open) {
     this.sounding = open;
     if (open) return;
-    for (const entry of this.entries) {
-      if (entry.reply && entry.reply.clauses.length === 0) this.#show(entry);
+    for (const entry of this.entries.filter(awaited)) {
+      entry.reply.silent = true;
+      this.onChange(entry);
     }
   }
 
@@ -70,7 +73,7 @@ export class Conversation {
     return entry;
   }
 
-  /** An `llm_output` message: all text of the reply so far. */
+  /** An `llm_output` message: all text of the reply so far, or of what an interruption left. */
   answered({ turn, llm_output: output, eos }) {
     const entry = this.#entry(turn);
     const reply = this.#reply(entry);
@@ -78,6 +81,22 @@ export class Conversation {
     reply.complete = eos;
     this.onChange(entry);
     return entry;
+  }
+
+  /** A reply was interrupted. The player knows the clause, the server in `spoken` also the word. */
+  interrupted({ turn, spoken }) {
+    const entry = this.#find(turn);
+    if (!entry?.reply) return;
+    const { clauses } = entry.reply;
+    const last = clauses.pop();
+    if (last) {
+      const before = clauses.flatMap(({ text }) => words(text));
+      const heard = Math.max(0, words(spoken).length - before.length);
+      last.text = words(last.text).slice(0, heard).join(" ");
+      if (last.text) clauses.push(last);
+    }
+    if (awaited(entry)) entry.reply.cut = true;
+    this.onChange(entry);
   }
 
   failed(turn, sentence) {
@@ -162,11 +181,6 @@ export class Conversation {
     return entry.reply;
   }
 
-  #show(entry) {
-    entry.reply.silent = true;
-    this.onChange(entry);
-  }
-
   #remove(turn) {
     const entry = this.#find(turn);
     if (!entry) return;
@@ -175,8 +189,18 @@ export class Conversation {
   }
 }
 
+function words(text) {
+  return text.split(/\s+/).filter(Boolean);
+}
+
 export function saidText(entry) {
   return entry.said.pieces.map(({ text }) => text).join(" ");
+}
+
+/** Whether a reply is on its way of which nothing was heard yet. */
+export function awaited({ reply, problem }) {
+  if (!reply || problem || reply.cut || reply.clauses.length > 0) return false;
+  return !reply.complete || (!reply.silent && reply.text !== "");
 }
 
 /** The reply as far as it was heard; as it was written where there was no sound. */

@@ -9,7 +9,7 @@ const radio = (name, yes) => document.querySelector(`input[name=${name}][value=$
 export class Dialogs {
   constructor(app) {
     this.app = app;
-    this.listLanguages();
+    this.offerLanguages(LANGUAGES);
     at("open-settings").addEventListener("click", () => this.openSettings());
     at("settings").addEventListener("close", () => app.change(this.chosen()));
     at("volume").addEventListener("input", () => {
@@ -23,11 +23,15 @@ export class Dialogs {
     at("clear").addEventListener("click", () => this.clear());
   }
 
-  listLanguages() {
+  /** Codes of the languages that the server's model knows. */
+  offerLanguages(codes) {
     const names = new Intl.DisplayNames(["en"], { type: "language" });
-    const named = LANGUAGES.map((code) => ({ code, name: names.of(code) }));
+    const named = codes.map((code) => ({ code, name: names.of(code) }));
     named.sort((a, b) => a.name.localeCompare(b.name));
-    at("language").append(...named.map(({ code, name }) => new Option(name, code)));
+    const chosen = at("language").value; // the dialog may be open
+    const options = named.map(({ code, name }) => new Option(name, code));
+    at("language").replaceChildren(new Option("Detect", ""), ...options);
+    at("language").value = chosen;
   }
 
   offerVoices(voices) {
@@ -60,7 +64,7 @@ export class Dialogs {
 
   openKeep() {
     const empty = this.app.conversation.entries.length === 0;
-    for (const button of document.querySelectorAll("#keep .choices button")) button.disabled = empty;
+    for (const button of document.querySelectorAll("#keep button[type=button]")) button.disabled = empty;
     at("kept").textContent = empty ? "Nothing has been said yet." : "";
     at("keep").showModal();
   }

@@ -18,6 +18,17 @@ export const LANGUAGES = (
   "yi yo yue zh"
 ).split(" ");
 
+/** The browser's storage; where the person forbids it, one that lasts as long as the page. */
+export function storageOf(window, name) {
+  try {
+    return window[name];
+  } catch (error) {
+    if (!(error instanceof DOMException)) throw error;
+    const kept = new Map();
+    return { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+  }
+}
+
 /** `host`: whose settings they are; a secret for one server must not be sent to another. */
 export function storageKey(host) {
   return host === null ? "whisperfusion" : `whisperfusion@${host}`;

@@ -38,8 +38,13 @@ function lines(entries) {
     const answer = heardText(entry);
     const end = entry.said.pieces.at(-1)?.end;
     const reply = { who: MACHINE, text: answer, start: entry.reply?.clauses[0]?.start ?? end };
-    return [said, reply].filter(({ text }) => text);
+    return [said, reply].filter(({ text }) => text).map(onOneLine);
   });
+}
+
+/** A model may write paragraphs; an empty line would end the subtitle. */
+function onOneLine(part) {
+  return { ...part, text: part.text.replace(/\s+/g, " ") };
 }
 
 /** Pieces of speech in the order of time, from the first word on. */
@@ -47,7 +52,7 @@ function cues(entries) {
   const all = entries.flatMap((entry) => [...saidCues(entry), ...replyCues(entry)]);
   all.sort((a, b) => a.start - b.start);
   const origin = all[0]?.start ?? 0;
-  return all.map(({ who, text, start, end }) => ({
+  return all.map(onOneLine).map(({ who, text, start, end }) => ({
     who,
     text,
     from: start - origin,

@@ -19,8 +19,9 @@ export class Talk {
   }
 
   listen() {
-    this.button.addEventListener("click", () => {
-      if (!this.app.settings.hold) this.toggle();
+    this.button.addEventListener("click", ({ detail }) => {
+      const again = detail > 1; // who double-clicks wants it once
+      if (!this.app.settings.hold && !again) this.toggle();
     });
     this.button.addEventListener("pointerdown", (event) => {
       if (this.app.settings.hold && event.button === 0) this.press();
@@ -42,6 +43,11 @@ export class Talk {
   /** The space bar, unless it belongs to a field or another button. */
   talks({ key, target }) {
     return key === " " && (target === this.button || !target.closest("input, textarea, select, button, a, dialog"));
+  }
+
+  /** Whether what the microphone hears is meant for the server. */
+  get listening() {
+    return this.microphone === (this.app.settings.hold ? "held" : "on");
   }
 
   toggle() {
@@ -71,10 +77,15 @@ export class Talk {
     }
     this.become("asking");
     this.app.connection.open();
-    const context = await this.app.openSound();
-    const device = new Microphone(context, {
+    const sound = await this.app.openSound();
+    if (this.microphone !== "asking") return; // the person thought better of it
+    if (!sound) {
+      this.lost("failed");
+      return;
+    }
+    const device = new Microphone(this.app.context, {
       onFrame: (frame) => this.heard(frame),
-      onLevel: (level) => this.app.view.level(level),
+      onLevel: (level) => this.app.view.level(this.listening ? level : 0),
       onEnded: () => this.lost("gone"),
     });
     this.device = device;
@@ -85,8 +96,12 @@ export class Talk {
       if (this.device === device) this.lost(error.kind);
       return;
     }
-    if (this.device !== device) device.close(); // the person thought better of it
-    else this.become(state === "held" && !this.pressed ? "on" : state);
+    if (this.device !== device) {
+      device.close(); // the person thought better of it
+      return;
+    }
+    this.app.view.settled("microphone");
+    this.become(state === "held" && !this.pressed ? "on" : state);
   }
 
   close() {
@@ -102,7 +117,7 @@ export class Talk {
     this.app.tellMicrophone(kind);
   }
 
-  /** The way of talking may have changed. */
+  /** The way of talking has changed. */
   changed() {
     if (this.device) this.close();
     this.app.showState();
@@ -114,8 +129,7 @@ export class Talk {
   }
 
   heard(frame) {
-    const sending = this.app.settings.hold ? this.microphone === "held" : this.microphone === "on";
-    if (!sending) return;
+    if (!this.listening) return;
     if (this.app.connection.state.name === "ready") this.send(frame, Date.now());
     else this.waiting = [...this.waiting, frame].slice(-HELD_BACK);
   }
@@ -137,5 +151,6 @@ export class Talk {
       const age = frames.slice(index + 1).reduce((sum, later) => sum + later.length, 0);
       this.send(frame, now - (age / RATE) * 1000);
     });
+    if (frames.length > 0 && !this.listening) this.app.connection.command("end_turn"); // let go meanwhile
   }
 }

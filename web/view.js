@@ -1,6 +1,6 @@
 // What is on the screen. Text from outside reaches the page as text only, never as markup.
 
-import { heardText } from "./conversation.js";
+import { awaited, heardText } from "./conversation.js";
 import { stages } from "./words.js";
 
 const HINTS = {
@@ -22,13 +22,13 @@ export class View {
   state({ text, tone }, canRetry) {
     at("state").dataset.tone = tone;
     if (at("state-text").textContent !== text) at("state-text").textContent = text;
-    at("retry").hidden = !canRetry;
+    show(at("retry"), canRetry);
   }
 
   /** `about`: what it is about; a notice about something else is left alone by `settled`. */
   notice(text, { about = null, tone = "calm", secureAddress = null } = {}) {
     this.about = about;
-    at("notice").hidden = !text;
+    show(at("notice"), Boolean(text));
     at("notice").dataset.tone = tone;
     at("notice-text").textContent = text ?? "";
     at("secure-link").hidden = !secureAddress;
@@ -61,7 +61,7 @@ export class View {
     this.loudness = loudness;
     document.querySelector("footer").dataset.speaking = String(loudness !== null);
     document.documentElement.style.setProperty("--voice", (loudness ?? 0).toFixed(3));
-    at("stop").hidden = loudness === null;
+    show(at("stop"), loudness !== null);
   }
 
   /** Read out by a screen reader. Only what settles: a transcript that changes would be a stutter,
@@ -70,37 +70,67 @@ export class View {
     at("announcer").textContent = text;
   }
 
+  /** In which language screen readers are to read the conversation; "": nobody knows. */
+  language(code) {
+    at("conversation").lang = at("typed").lang = code;
+  }
+
   conversation(entries) {
     this.items.clear();
     at("conversation").replaceChildren();
     for (const entry of entries) this.entry(entry);
-    at("welcome").hidden = entries.length > 0;
+    this.welcome();
+  }
+
+  /** What was typed and could not be sent yet. */
+  waiting(texts) {
+    const lines = texts.map((text) => said([{ text, settled: false }]));
+    at("waiting").replaceChildren(...lines);
+    this.welcome();
+    this.follow();
+  }
+
+  welcome() {
+    at("welcome").hidden = this.items.size > 0 || at("waiting").hasChildNodes();
+  }
+
+  /** Show the newest words. */
+  follow() {
+    this.main.scrollTop = this.main.scrollHeight;
   }
 
   entry(entry) {
-    const follow = this.main.scrollHeight - this.main.scrollTop - this.main.clientHeight < 120;
-    at("welcome").hidden = true;
+    const following = this.main.scrollHeight - this.main.scrollTop - this.main.clientHeight < 120;
     let item = this.items.get(entry.id);
     if (!item) {
       item = element("li", "turn");
       this.items.set(entry.id, item);
       at("conversation").append(item);
     }
-    item.replaceChildren(...parts(entry, item));
-    if (follow) this.main.scrollTop = this.main.scrollHeight;
+    fill(item, parts(entry, item));
+    this.welcome();
+    if (following) this.follow();
   }
+}
+
+/** Put elements in their places. One that stays is not touched: its words would fade in again. */
+function fill(item, shown) {
+  for (const child of [...item.children]) if (!shown.includes(child)) child.remove();
+  shown.forEach((child, index) => {
+    if (item.children[index] !== child) item.insertBefore(child, item.children[index] ?? null);
+  });
 }
 
 function parts(entry, item) {
   const shown = [];
-  if (entry.said.pieces.length > 0) shown.push(said(entry));
+  if (entry.said.pieces.length > 0) shown.push(said(entry.said.pieces));
   if (entry.reply) shown.push(...answer(entry, item));
   if (entry.problem) shown.push(element("p", "problem", entry.problem));
   if (entry.timeline) shown.push(timeline(entry));
   return shown;
 }
 
-function said({ said: { pieces } }) {
+function said(pieces) {
   const paragraph = element("p", "said");
   paragraph.append(element("span", "who", "You"));
   for (const { text, settled } of pieces) {
@@ -113,21 +143,22 @@ function said({ said: { pieces } }) {
  * fade in. */
 function answer(entry, item) {
   const text = heardText(entry);
-  if (!text) return entry.reply.complete || entry.problem || entry.reply.cut ? [] : [thinking()];
+  if (!text) return awaited(entry) ? [thinking()] : [];
   const { clauses, cut, unspoken } = entry.reply;
   let paragraph = item.querySelector(".answer");
   if (!paragraph) {
     paragraph = element("p", "answer");
     paragraph.append(element("span", "who", "WhisperFusion"));
   }
-  const pieces = clauses.length > 0 && !unspoken ? clauses.map((clause) => clause.text) : [text];
-  if (clauses.length > 0 && cut && !unspoken) pieces.push("—");
-  const spans = paragraph.querySelectorAll(".clause");
+  const aloud = clauses.length > 0 && !unspoken;
+  const pieces = aloud ? clauses.map((clause) => clause.text) : [text];
+  if (aloud && cut) pieces.push("—");
+  const spans = [...paragraph.querySelectorAll(".clause")];
+  for (const span of spans.slice(pieces.length)) span.remove();
   pieces.forEach((piece, index) => {
     if (!spans[index]) paragraph.append(element("span", "clause", piece), " ");
     else if (spans[index].textContent !== piece) spans[index].textContent = piece;
   });
-  for (const span of [...spans].slice(pieces.length)) span.remove();
   return [paragraph];
 }
 
@@ -150,6 +181,12 @@ function timeline({ timeline: milliseconds, ahead }) {
     list.append(pair);
   }
   return list;
+}
+
+/** A focus that would be lost with its element goes to the big button. */
+function show(element, shown) {
+  if (!shown && element.contains(document.activeElement)) at("talk").focus();
+  element.hidden = !shown;
 }
 
 function element(name, className = "", text = null) {

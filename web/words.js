@@ -1,7 +1,10 @@
 // What the page says to the person about how things stand.
 
-/** {text, tone} for a state of the connection; tone: calm, busy, good or bad. */
-export function stateWords(state, microphone, now) {
+/**
+ * {text, tone} for a state of the connection; tone: calm, busy, good or bad. `listening`: whether
+ * the microphone is heard.
+ */
+export function stateWords(state, listening, now) {
   switch (state.name) {
     case "idle":
       return { text: "Ready when you are", tone: "calm" };
@@ -10,7 +13,7 @@ export function stateWords(state, microphone, now) {
     case "loading":
       return { text: `One moment: ${state.reason}…`, tone: "busy" };
     case "ready":
-      return { text: microphone === "on" ? "Listening" : "Connected", tone: "good" };
+      return { text: listening ? "Listening" : "Connected", tone: "good" };
     case "full":
       return { text: `All places are taken. ${again(state, now)}`, tone: "bad" };
     case "lost":
@@ -66,10 +69,12 @@ const STAGES = [
   ["first_sound", "first sound"],
 ];
 
-/** The timeline event as [{label, milliseconds}], in the order of time; what did not happen is left out. */
+/**
+ * The timeline event as [{label, milliseconds}], in the order of time; what did not happen, or took
+ * no time as what was typed, is left out.
+ */
 export function stages(timeline) {
-  return STAGES.map(([name, label]) => ({ label, milliseconds: timeline[name] }))
-    .filter(({ milliseconds }) => typeof milliseconds === "number")
-    .map(({ label, milliseconds }) => ({ label, milliseconds: Math.round(milliseconds) }))
+  return STAGES.map(([name, label]) => ({ label, milliseconds: Math.round(timeline[name] ?? 0) }))
+    .filter(({ milliseconds }) => milliseconds > 0)
     .sort((a, b) => a.milliseconds - b.milliseconds);
 }

@@ -184,6 +184,7 @@ class TranscriptionServer:
                 "backend": self._transcriber.name,
                 "audio_key": client.started.audio_key,
                 "max_connection_time": limit,
+                "languages": sorted(self._transcriber.languages),
             }
         )
         writer = asyncio.create_task(self._write(client))

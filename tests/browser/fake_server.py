@@ -49,6 +49,7 @@ class Client:
     quiet: int = 0
     samples: int = 0
     began: float = 0.0
+    spoken: str = ""
     reply: asyncio.Task[None] | None = None
 
     async def tell(self, **fields: Any) -> None:
@@ -70,6 +71,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.places = 4
         self.refusal = ""
+        self.offers: dict[str, Any] = {}
         self.hellos: list[dict[str, Any]] = []
         self.commands: list[dict[str, Any]] = []
         self.clients: list[Client] = []
@@ -155,7 +157,8 @@ class FakeServer:
             await socket.close(1013, "the server is full")
             return
         self.clients.append(client)
-        await client.tell(message="SERVER_READY", backend="fake", audio_key=client.key)
+        ready = {"message": "SERVER_READY", "backend": "fake", "audio_key": client.key}
+        await client.tell(**ready, **self.offers)
         try:
             async for message in socket:
                 if isinstance(message, bytes):
@@ -223,7 +226,7 @@ class FakeServer:
             end = {"event": "reply_end", "turn": client.turn, "spoken": "", "interrupted": True}
             await client.sound.send(json.dumps({"event": "flush", "turn": client.turn}))
             await client.sound.send(json.dumps(end))
-        await client.tell(event="interrupted", turn=client.turn, spoken="")
+        await client.tell(event="interrupted", turn=client.turn, spoken=client.spoken)
 
     async def _reply(self, client: Client, turn: int) -> None:
         for count in range(1, len(CLAUSES) + 1):
@@ -239,16 +242,17 @@ class FakeServer:
         await client.tell(event="timeline", turn=turn, used_ahead=True, milliseconds=times)
         await asyncio.wait_for(client.bound.wait(), 5)
         assert client.sound is not None
-        await self._speak(client.sound, turn)
+        await self._speak(client, client.sound, turn)
         await client.tell(event="spoken", turn=turn, text=" ".join(CLAUSES))
 
-    async def _speak(self, sound: ServerConnection, turn: int) -> None:
+    async def _speak(self, client: Client, sound: ServerConnection, turn: int) -> None:
         await sound.send(json.dumps({"event": "reply_start", "turn": turn}))
         loop = asyncio.get_running_loop()
         began, sent = loop.time(), 0
         for index, clause in enumerate(CLAUSES):
             event = {"event": "clause", "turn": turn, "text": clause, "at": float(index)}
             await sound.send(json.dumps(event))
+            client.spoken = " ".join(CLAUSES[: index + 1])
             for start in range(0, RATE, CHUNK):
                 times = (index * RATE + start + np.arange(CHUNK)) / RATE
                 await sound.send((0.3 * np.sin(2 * np.pi * TONE * times)).astype("<f4").tobytes())

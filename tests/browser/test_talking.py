@@ -23,6 +23,7 @@ from tests.browser.look import (
     type_turn,
     wait_for_silence,
     wait_for_sound,
+    wait_until,
     wait_until_played,
 )
 from tests.nginx import Nginx
@@ -61,6 +62,10 @@ def test_a_spoken_question_is_heard_and_answered_aloud(
     page = open_page(origin, question)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
+    page.evaluate(
+        """() => { window.faded = []; document.addEventListener("animationstart", ({ target }) => {
+        if (target.className === "clause") faded.push(target.textContent); }); }"""
+    )
     expect(state(page)).to_have_text("Ready when you are")
     page.get_by_role("button", name="Talk").click()
     expect(state(page)).to_have_text("Listening")
@@ -84,6 +89,7 @@ def test_a_spoken_question_is_heard_and_answered_aloud(
     assert abs(played["played"] - len(CLAUSES) * rate) < 0.01 * rate
     assert (played["underruns"], played["dropped"], played["waiting"]) == (0, 0, 0)
     expect(turns(page).locator(".timeline")).to_contain_text("first sound")
+    assert page.evaluate("() => faded") == CLAUSES, "what is there does not fade in again"
     assert all(url.startswith((origin, origin.replace("http", "ws"))) for url in asked)
 
     hello = fake.hellos[0]
@@ -165,8 +171,11 @@ def test_hold_to_talk_sends_sound_only_while_held(
     page.mouse.move(box["x"] + 20, box["y"] + 20)
     page.mouse.down()
     expect(button).to_have_attribute("aria-pressed", "true")
+    expect(state(page)).to_have_text("Listening")
     expect(said(page)).to_contain_text("How old")
     page.mouse.up()
+    expect(state(page)).to_have_text("Connected")
+    expect(page.get_by_role("meter")).to_have_attribute("aria-valuenow", "0")
     expect(said(page)).to_contain_text(WORDS[-1])
     assert {"command": "end_turn"} in fake.commands
     sent = fake.clients[-1].samples
@@ -180,6 +189,24 @@ def test_hold_to_talk_sends_sound_only_while_held(
     expect(said(page, 1)).to_contain_text("How old")
     page.keyboard.up(" ")
     expect(said(page, 1)).to_contain_text(WORDS[-1])
+
+
+def test_what_was_said_and_done_before_the_server_was_there_is_a_turn(
+    address: str, fake: FakeServer, tmp_path: Path, open_page: Open
+) -> None:
+    page = open_page(address, speech_like(tmp_path / "steady.wav", [(60, True)]))
+    choose(page, "Hold the button")
+    fake.stop()
+    page.locator("main").focus()
+    page.keyboard.down(" ")
+    wait_until(page, "app.talk.waiting.length > 20")
+    page.keyboard.up(" ")
+    type_turn(page, "Typed meanwhile.")
+    expect(page.locator("#waiting")).to_contain_text("Typed meanwhile.")
+    fake.start()
+    expect(said(page)).to_contain_text(WORDS[-1])
+    expect(said(page, 1)).to_contain_text("Typed meanwhile.")
+    expect(page.locator("#waiting")).to_be_empty()
 
 
 def test_a_space_that_is_typed_does_not_open_the_microphone(
@@ -209,8 +236,12 @@ def test_the_button_again_ends_the_turn_and_lets_the_microphone_go(
 ) -> None:
     page = open_page(address, speech_like(tmp_path / "steady.wav", [(60, True)]))
     button = page.get_by_role("button", name="Talk")
-    button.click()
+    button.dblclick()  # as once
     expect(said(page)).to_contain_text("How old")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Volume").fill("0.5")
+    page.get_by_role("button", name="Done").click()
+    expect(state(page)).to_have_text("Listening")
     button.click()
     expect(said(page)).to_contain_text(WORDS[-1])
     expect(state(page)).to_have_text("Connected")

@@ -26,6 +26,7 @@ from tests.browser.look import (
     wait_until,
     wait_until_played,
 )
+from tests.running import free_ports
 
 pytestmark = pytest.mark.browser
 
@@ -121,19 +122,58 @@ def test_a_refused_microphone_is_explained_and_typing_goes_on(
     expect(answer(page)).to_contain_text(REPLY, timeout=10000)
 
 
-def test_a_missing_microphone_is_explained(address: str, open_page: Open) -> None:
+def test_a_missing_microphone_is_explained_until_there_is_one(
+    address: str, open_page: Open
+) -> None:
     page = open_page(address, permissions=["microphone"])
     page.get_by_role("button", name="Talk").click()
     expect(notice(page)).to_contain_text("There is no microphone")
+    page.evaluate(
+        """() => { navigator.mediaDevices.getUserMedia = async () =>
+        new MediaStreamAudioDestinationNode(new AudioContext()).stream; }"""
+    )
+    page.get_by_role("button", name="Talk").click()
+    expect(state(page)).to_have_text("Listening")
+    expect(notice(page)).to_be_hidden()
+
+
+def test_a_server_that_is_away_at_the_first_press_is_no_dead_end(
+    fake: FakeServer, board: Board, speech: Path, tmp_path: Path, open_page: Open
+) -> None:
+    settings = dataclasses.replace(
+        Settings(),
+        host="127.0.0.1",
+        web_port=free_ports(1)[0],
+        transcription_port=fake.transcription_port,
+        speech_port=fake.speech_port,
+        cache=str(tmp_path),
+    )
+    before, after = WebServer(settings, board), WebServer(settings, board)
+    before.start()
+    page = open_page(f"http://localhost:{settings.web_port}/", speech)
+    expect(state(page)).to_have_text("Ready when you are")
+    before.stop()
+    page.get_by_role("button", name="Talk").click()
+    expect(notice(page)).to_contain_text("could not be started")
+    expect(page.locator("#talk-hint")).to_have_text("Press to talk")
+    after.start()
+    page.get_by_role("button", name="Talk").click()
+    expect(answer(page)).to_contain_text(CLAUSES[0], timeout=10000)
+    wait_for_sound(page)
+    after.stop()
 
 
 def test_an_address_that_may_not_use_the_microphone_is_explained(
     web: WebServer, open_page: Open
 ) -> None:
     page = open_page(f"http://phone.test:{web.port}/", flags=[ELSEWHERE])
+    page.set_viewport_size({"width": 390, "height": 780})
     expect(notice(page)).to_contain_text("--tls")
     link = page.get_by_role("link", name="Open this page with https")
     expect(link).to_have_attribute("href", f"https://phone.test:{web.port}/")
+    box = page.get_by_label("Type instead of speaking").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 780, "the notice pushes the controls out of the screen"
     type_turn(page, "I type.")
     expect(answer(page)).to_contain_text(REPLY, timeout=10000)
 

@@ -5,7 +5,7 @@ import { beforeEach, mock, test } from "node:test";
 
 import { serverAddress, tokenOf } from "../../web/address.js";
 import { Connection, backoff } from "../../web/connection.js";
-import { DEFAULTS, handshake, load, needsHandshake, save, storageKey } from "../../web/settings.js";
+import { DEFAULTS, handshake, load, needsHandshake, save, storageKey, storageOf } from "../../web/settings.js";
 import { stages, stateNotice, stateWords } from "../../web/words.js";
 
 class Socket {
@@ -177,10 +177,19 @@ test("a full server is asked again, sooner than its longest stay", async () => {
   last().ends(1013);
   assert.equal(state().name, "full");
   assert.equal(state().minutes, 3.5);
-  assert.match(stateWords(state(), "off", Date.now()).text, /All places are taken. Next try in 20 s/);
+  assert.match(stateWords(state(), false, Date.now()).text, /All places are taken. Next try in 20 s/);
   assert.match(stateNotice(state()), /4 minutes/);
   await pass(20000);
   assert.equal(Socket.made.length, 2);
+});
+
+test("a full server whose time is over is not asked without a pause", async () => {
+  connection.open();
+  await settle();
+  last().onopen();
+  last().gets({ status: "WAIT", message: 0 });
+  last().ends(1013);
+  assert.equal(state().at - Date.now(), 1000);
 });
 
 test("a refused handshake is not tried again and again", async () => {
@@ -266,6 +275,8 @@ test("addresses: one origin, below a folder, and the two ports of a host", () =>
   assert.equal(secure.transcription, "wss://box:1/");
   assert.equal(secure.audio, "wss://box:2/");
   assert.equal(serverAddress("http://localhost/?ws=wss://box").audio, "wss://box:8888/");
+  assert.equal(serverAddress("http://localhost/?ws=http://box:8000").audio, "ws://box:8888/");
+  assert.equal(serverAddress("https://localhost/?ws=ws://box").audio, "wss://box:8888/");
   assert.equal(tokenOf("http://localhost/#token=a%20b"), "a b");
   assert.equal(tokenOf("http://localhost/"), "");
 });
@@ -280,6 +291,19 @@ test("settings are kept, and bad ones are put right", () => {
   assert.deepEqual(load(storage, "k"), { ...DEFAULTS, hold: true });
   kept.set("k", "{broken");
   assert.deepEqual(load(storage, "k"), DEFAULTS);
+});
+
+test("a browser that forbids storage forgets, and works", () => {
+  const forbidding = {
+    get localStorage() {
+      throw new DOMException("Access is denied for this document.", "SecurityError");
+    },
+  };
+  const storage = storageOf(forbidding, "localStorage");
+  assert.deepEqual(load(storage, "k"), DEFAULTS);
+  save(storage, "k", { ...DEFAULTS, volume: 0.5 });
+  assert.equal(load(storage, "k").volume, 0.5);
+  assert.equal(storageOf({ localStorage: storage }, "localStorage"), storage);
 });
 
 test("a secret for one server is not kept under another's name", () => {
@@ -300,15 +324,17 @@ test("the handshake holds what was chosen and no more", () => {
 
 test("every state has words, and the timeline is in the order of time", () => {
   for (const name of ["idle", "connecting", "ready"]) {
-    assert.ok(stateWords({ name }, "off", 0).text.length > 3);
+    assert.ok(stateWords({ name }, false, 0).text.length > 3);
   }
-  assert.match(stateWords({ name: "loading", reason: "loading the voice" }, "off", 0).text, /loading the voice/);
-  assert.match(stateWords({ name: "lost", at: 2900 }, "off", 0).text, /Next try in 3 s/);
+  assert.match(stateWords({ name: "loading", reason: "loading the voice" }, false, 0).text, /loading the voice/);
+  assert.match(stateWords({ name: "lost", at: 2900 }, false, 0).text, /Next try in 3 s/);
   assert.match(stateNotice({ name: "refused", reason: "No." }), /No\./);
-  const timeline = { first_sound: null, commit: 300.4, provisional_transcript: 210.6, first_token: 250 };
+  const timeline = { first_sound: null, first_clause: 1, commit: 300.4, provisional_transcript: 210.6, first_token: 250 };
   assert.deepEqual(stages(timeline), [
     { label: "transcribed", milliseconds: 211 },
     { label: "first word", milliseconds: 250 },
     { label: "turn over", milliseconds: 300 },
   ]);
+  const typed = { provisional_transcript: 0, commit: 0, first_token: 59, first_sound: 120 };
+  assert.deepEqual(stages(typed).map(({ label }) => label), ["first word", "first sound"]);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 
-import { Conversation, heardText, saidText } from "../../web/conversation.js";
+import { Conversation, awaited, heardText, saidText } from "../../web/conversation.js";
 import { SampleClock } from "../../web/sample-clock.js";
 import { asSrt, asText, asVtt } from "../../web/subtitles.js";
 
@@ -54,6 +54,39 @@ test("words show when they are heard, not before", () => {
   assert.equal(heardText(conversation.entries[0]), "It is old.");
   sound("cut", 1, 2.5);
   assert.equal(heardText(conversation.entries[0]), "It is old. —");
+});
+
+test("the answer is awaited until it is heard, though its text is complete", () => {
+  const entry = () => conversation.entries[0];
+  hear(1, [piece(" How?", 0, 1)]);
+  assert.ok(awaited(entry()));
+  answer(1, "It is old.");
+  assert.ok(awaited(entry()));
+  sound("clause", 1, 2, "It is old.");
+  assert.ok(!awaited(entry()));
+});
+
+test("an answer that is stopped before it is heard is awaited no more, nor shown later", () => {
+  hear(1, [piece(" How?", 0, 1)]);
+  answer(1, "It is old.");
+  conversation.interrupted({ turn: 1, spoken: "" });
+  assert.ok(!awaited(conversation.entries[0]));
+  conversation.soundChanged(false);
+  conversation.connectionEnded();
+  assert.equal(heardText(conversation.entries[0]), "");
+});
+
+test("of an answer that is cut off those words are kept that were said", () => {
+  hear(1, [piece(" How?", 0, 1)]);
+  answer(1, "It is old. Very old, and then some.");
+  sound("clause", 1, 2, "It is old.");
+  sound("clause", 1, 3, " Very old, and then some.");
+  sound("cut", 1, 3.5);
+  conversation.interrupted({ turn: 1, spoken: "It is old.\n Very old," });
+  assert.equal(heardText(conversation.entries[0]), "It is old. Very old, —");
+  conversation.interrupted({ turn: 1, spoken: "It is" });
+  assert.equal(heardText(conversation.entries[0]), "It is old. —");
+  assert.match(asSrt(conversation.entries), /WhisperFusion: It is old. —\n$/);
 });
 
 test("without sound the text shows as it grows", () => {
@@ -113,6 +146,15 @@ test("the history stays below what a handshake may hold", () => {
   assert.equal(history.length, 40);
 });
 
+test("a page that is left while it speaks keeps what was heard until then", () => {
+  hear(1, [piece(" How?", 0, 1)]);
+  answer(1, "It is old. Very old.");
+  sound("clause", 1, 2, "It is old.");
+  const again = new Conversation(() => {}, JSON.parse(JSON.stringify(conversation.entries)));
+  assert.equal(heardText(again.entries[0]), "It is old. —");
+  assert.equal(again.entries[0].problem, null);
+});
+
 test("a conversation survives being stored", () => {
   spokenTurn(1, 0);
   const stored = JSON.parse(JSON.stringify(conversation.entries));
@@ -146,11 +188,13 @@ test("SRT and WebVTT hold each clause at the time it was heard", () => {
   );
 });
 
-test("typed turns have a place in the subtitles", () => {
+test("typed turns have a place in the subtitles, and paragraphs do not break them", () => {
   conversation.soundChanged(false);
   hear(1, [piece(" Typed?", 0, 0)]);
-  answer(1, "Read.");
-  assert.match(asSrt(conversation.entries), /00:00:00,000 --> 00:00:00,800\nYou: Typed\?\n\n2\n/);
+  answer(1, "Read.\n\nAll of it.");
+  const srt = asSrt(conversation.entries);
+  assert.match(srt, /00:00:00,000 --> 00:00:00,800\nYou: Typed\?\n\n2\n/);
+  assert.match(srt, /\nWhisperFusion: Read. All of it.\n$/);
 });
 
 test("an empty conversation is an empty file", () => {
