@@ -189,9 +189,13 @@ def _listen(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=128)
+        listener = socket.create_server(found[0][4][:2], family=found[0][0], backlog=128)
     except OSError as error:
         raise ConfigurationError(
             f"the web page cannot be served on {host}:{port} ({error.strerror}): "
             "stop the program that uses this port, or choose another with --web_port."
         ) from error
+    # Connections inherit it. asyncio sets it itself for sockets that it makes, but not for this
+    # one, and small messages then wait up to 40 ms for the ones before them to be acknowledged.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

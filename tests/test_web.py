@@ -182,6 +182,26 @@ async def test_messages_go_both_ways_unchanged(relayed: Relayed, path: str) -> N
             assert await client.recv() == message
 
 
+async def test_small_messages_do_not_wait_for_one_another(relayed: Relayed) -> None:
+    async def burst(connection: ServerConnection) -> None:
+        await connection.recv()
+        for number in range(4):
+            await connection.send(f"message {number}")
+            await asyncio.sleep(0.001)
+        await connection.wait_closed()
+
+    address = await relayed(burst)
+    took = []
+    for _ in range(3):  # the first burst of a connection is the one that waits
+        async with open_socket(address + "/audio") as client:
+            began = asyncio.get_running_loop().time()
+            await client.send("go")
+            for _ in range(4):
+                await client.recv()
+            took.append(asyncio.get_running_loop().time() - began)
+    assert min(took) < 0.03
+
+
 async def test_the_port_sees_who_really_asks(relayed: Relayed) -> None:
     seen: list[Request] = []
 

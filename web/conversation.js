@@ -125,9 +125,10 @@ export class Conversation {
 
   /** Word from the loudspeaker: see Player. */
   sounded({ kind, turn, text, time }) {
-    const entry = this.#find(turn);
-    if (!entry?.reply) return;
-    const { clauses } = entry.reply;
+    // The sound may overtake, on its own socket, the transcript that it answers.
+    const entry = kind === "clause" ? this.#entry(turn) : this.#find(turn);
+    if (!entry) return;
+    const { clauses } = this.#reply(entry);
     const last = clauses.at(-1);
     if (last && last.end === null) last.end = time;
     if (kind === "clause") clauses.push({ text: text.trim(), start: time, end: null });

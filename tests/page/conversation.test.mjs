@@ -56,6 +56,15 @@ test("words show when they are heard, not before", () => {
   assert.equal(heardText(conversation.entries[0]), "It is old. —");
 });
 
+test("an answer that is heard before its question is there keeps its first words", () => {
+  sound("clause", 1, 1.5, "It is old.");
+  hear(1, [piece(" How?", 0, 1)]);
+  answer(1, "It is old.");
+  sound("end", 1, 2);
+  const [entry] = conversation.entries;
+  assert.deepEqual([saidText(entry), heardText(entry), entry.live], ["How?", "It is old.", false]);
+});
+
 test("the answer is awaited until it is heard, though its text is complete", () => {
   const entry = () => conversation.entries[0];
   hear(1, [piece(" How?", 0, 1)]);
