@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-import numpy as np
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -26,7 +22,6 @@ from fusion.channels import Inbox, Outbox
 from fusion.errors import ModelError
 from fusion.http import Door, query
 from fusion.messages import (
-    ClauseSpoken,
     Commit,
     Interruption,
     Message,
@@ -36,7 +31,6 @@ from fusion.messages import (
     SessionEnded,
     SessionStarted,
     SpeechEnded,
-    SpeechStarted,
     Withdrawal,
 )
 from fusion.ports import open_port
@@ -45,8 +39,9 @@ from fusion.selection import VOICES, choose, module, survey
 from fusion.service import child_process
 from fusion.settings import Settings
 from fusion.supervisor import Links
-from voices.base import OUTPUT_RATE, Voice
-from voices.speech import Speech, Speeches, SpokenClause
+from voices.base import Voice
+from voices.sending import Client, Sender, reply_end
+from voices.speech import Speech, SpokenClause
 from voices.synthesis import Synthesis
 
 logger = logging.getLogger(__name__)
@@ -57,52 +52,8 @@ _HEARTBEAT = 0.5
 _WAIT_FOR_KEY = 2.0
 _WAIT_FOR_SESSION = 10.0
 
-_CHUNK = OUTPUT_RATE // 10
-
 # Bytes of a message from an audio client, which has nothing to say.
 _MOST_HEARD = 4096
-
-UNSPOKEN = "The voice failed, so this reply is not spoken to its end."
-
-# A client whose connection takes no data for this long is gone.
-_SEND_TIMEOUT = 10.0
-
-
-@dataclass(eq=False)
-class Client:
-    """A session as the voice knows it, with the connection that hears it.
-
-    `keyed` is whether a connection named its key: an old client's connection is never given such a
-    session. `news` is what the connection must be told before any more sound goes out.
-    """
-
-    started: SessionStarted
-    speeches: Speeches = field(default_factory=Speeches)
-    connection: ServerConnection | None = None
-    keyed: bool = False
-    released: asyncio.Event = field(default_factory=asyncio.Event)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    news: deque[dict[str, object]] = field(default_factory=deque)
-    sender: asyncio.Task[None] | None = None
-
-    @property
-    def session(self) -> str:
-        return self.started.session
-
-    def bind(self, connection: ServerConnection, *, keyed: bool) -> asyncio.Event:
-        """Be heard by this connection from now on; the event is set once it no longer is."""
-        self.release()
-        self.connection, self.keyed = connection, keyed
-        self.released = asyncio.Event()
-        self.changed.set()
-        return self.released
-
-    def release(self) -> None:
-        """Be heard by nobody."""
-        self.connection = None
-        self.news.clear()
-        self.released.set()
-        self.changed.set()
 
 
 class SpeechServer:
@@ -157,7 +108,8 @@ class SpeechServer:
         if message.session in self._clients:
             return
         client = Client(message)
-        client.sender = asyncio.create_task(self._send_speeches(client))
+        sender = Sender(client, self._settings.sound_ahead, self._report, sent=self._synthesis.wake)
+        client.sender = asyncio.create_task(sender.run())
         self._clients[message.session] = client
         self._arrival.set_result(None)
         self._arrival = asyncio.get_running_loop().create_future()
@@ -189,7 +141,7 @@ class SpeechServer:
         if client.connection is not None and client.keyed:
             client.news.append({"event": "flush", "turn": turn})
             if speech is not None:
-                client.news.append(_reply_end(speech, interrupted=True))
+                client.news.append(reply_end(speech, interrupted=True))
         client.changed.set()
 
     # -- the voice -----------------------------------------------------------------------------
@@ -226,129 +178,6 @@ class SpeechServer:
         """Raise what the voice raised and nobody expected: only a new process can be trusted."""
         if self._lost is not None:
             raise self._lost
-
-    # -- sending -------------------------------------------------------------------------------
-
-    async def _send_speeches(self, client: Client) -> None:
-        while True:
-            await client.changed.wait()
-            client.changed.clear()
-            while await self._send_next(client):
-                pass
-
-    async def _send_next(self, client: Client) -> bool:
-        """Send the next of what is ready, at the pace at which it is heard.
-
-        False when there is nothing to do until something changes.
-        """
-        connection = client.connection
-        speech = client.speeches.current
-        if connection is None:
-            return self._pass_over(client, speech)
-        try:
-            return await asyncio.wait_for(self._send_to(connection, client, speech), _SEND_TIMEOUT)
-        except (ConnectionClosed, asyncio.TimeoutError):
-            if client.connection is connection:
-                client.release()
-            connection.transport.abort()
-            return True
-
-    def _pass_over(self, client: Client, speech: Speech | None) -> bool:
-        """Nobody hears: a reply is over once its text is complete, or where the sound broke off."""
-        if speech is None or not (speech.text_complete or speech.seconds_sent):
-            return False
-        self._finish(client, speech, speech.said or None)
-        return True
-
-    async def _send_to(
-        self, connection: ServerConnection, client: Client, speech: Speech | None
-    ) -> bool:
-        if client.news:
-            await connection.send(json.dumps(client.news.popleft()))
-            return True
-        if speech is None:
-            return False
-        if client.keyed:
-            return await self._send_streamed(client, speech, connection)
-        return await self._send_whole(client, speech, connection)
-
-    async def _send_streamed(
-        self, client: Client, speech: Speech, connection: ServerConnection
-    ) -> bool:
-        """One step: the next chunk, once it is due, or the end of the reply."""
-        clause = speech.next_to_send
-        if clause is None or not clause.chunks:
-            if not speech.over:
-                return False
-            self._finish(client, speech, speech.said)
-            if speech.failed:
-                client.news.append(_failure(speech))
-            client.news.append(_reply_end(speech, interrupted=False))
-            return True
-        early = client.speeches.runs_dry_at - self._settings.sound_ahead - time.monotonic()
-        if early > 0:
-            client.changed.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(client.changed.wait(), min(early, _SEND_TIMEOUT / 2))
-        elif not clause.announced:
-            self._announce(client, speech, clause)
-        else:
-            await self._send_chunk(client, speech, clause, connection)
-        return True
-
-    def _announce(self, client: Client, speech: Speech, clause: SpokenClause) -> None:
-        """Say what the sound that comes next is."""
-        clause.announced = True
-        if not speech.seconds_sent:
-            client.news.append({"event": "reply_start", "turn": speech.turn})
-        at = round(speech.seconds_sent, 3)
-        client.news.append({"event": "clause", "turn": speech.turn, "text": clause.text, "at": at})
-
-    async def _send_chunk(
-        self, client: Client, speech: Speech, clause: SpokenClause, connection: ServerConnection
-    ) -> None:
-        first = not speech.seconds_sent
-        if not clause.sent:
-            self._report(ClauseSpoken(client.session, speech.turn, clause.text))
-        chunk = clause.take(_CHUNK)
-        await connection.send(chunk.tobytes())
-        self._sent(client, speech, len(chunk))
-        if first:
-            self._report_start(client, speech, clause)
-
-    async def _send_whole(
-        self, client: Client, speech: Speech, connection: ServerConnection
-    ) -> bool:
-        """For clients of the original: the whole reply as one message and no text."""
-        if not speech.text_complete or not all(clause.finished for clause in speech.clauses):
-            return False
-        spoken = [clause for clause in speech.clauses if clause.chunks]
-        for clause in spoken:
-            self._report(ClauseSpoken(client.session, speech.turn, clause.text))
-        sound = [clause.take(clause.samples) for clause in spoken for _ in list(clause.chunks)]
-        if sound:
-            whole = np.concatenate(sound)
-            await connection.send(whole.tobytes())
-            self._sent(client, speech, len(whole))
-            self._report_start(client, speech, spoken[0])
-        self._finish(client, speech, speech.said)
-        return True
-
-    def _sent(self, client: Client, speech: Speech, samples: int) -> None:
-        seconds = samples / OUTPUT_RATE
-        speech.seconds_sent += seconds
-        client.speeches.runs_dry_at = max(client.speeches.runs_dry_at, time.monotonic()) + seconds
-        self._synthesis.wake()
-
-    def _report_start(self, client: Client, speech: Speech, clause: SpokenClause) -> None:
-        now = time.monotonic()
-        made_at = clause.made_at or now
-        self._report(SpeechStarted(client.session, speech.turn, made_at, now))
-
-    def _finish(self, client: Client, speech: Speech, spoken: str | None) -> None:
-        client.speeches.end(speech.turn)
-        until = max(client.speeches.runs_dry_at, time.monotonic())
-        self._report(SpeechEnded(client.session, speech.turn, spoken, until))
 
     # -- connections ---------------------------------------------------------------------------
 
@@ -444,16 +273,6 @@ def _has_key(client: Client, key: str) -> bool:
 
 def _unheard_at(client: Client, address: str) -> bool:
     return client.connection is None and not client.keyed and client.started.address == address
-
-
-def _failure(speech: Speech) -> dict[str, object]:
-    """An error as on the other port, and an event as all that is said on this one."""
-    return {"event": "error", "status": "ERROR", "message": UNSPOKEN, "turn": speech.turn}
-
-
-def _reply_end(speech: Speech, *, interrupted: bool) -> dict[str, object]:
-    end = {"event": "reply_end", "turn": speech.turn, "spoken": speech.said}
-    return {**end, "interrupted": interrupted}
 
 
 async def _serve(settings: Settings, links: Links, stop: threading.Event) -> None:

@@ -50,7 +50,7 @@ def measure_transformers(settings: Settings) -> Figures:
     """Tokens a second for one person and for four, and the time to read a prompt."""
     from transformers import AutoModelForCausalLM, Phi3Config
 
-    from language_models.transformers import Batch
+    from language_models.transformers_batch import Batch
 
     config = Phi3Config(sliding_window=None, pad_token_id=0)
     with torch.device("cuda"):

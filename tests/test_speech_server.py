@@ -31,8 +31,9 @@ from fusion.messages import (
 from fusion.ports import open_port
 from fusion.settings import Settings
 from tests.running import free_ports
-from tts_service import UNSPOKEN, SpeechServer
+from tts_service import SpeechServer
 from voices.base import OUTPUT_RATE
+from voices.sending import UNSPOKEN
 
 
 class Humming:

@@ -18,13 +18,8 @@ from fusion.settings import Settings
 from language_models import transformers as subject
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from language_models.llama_cpp import LlamaCpp
-from language_models.transformers import (
-    Batch,
-    TransformersModel,
-    _pick,
-    _without_system,
-    load,
-)
+from language_models.transformers import TransformersModel, _pick, _without_system, load
+from language_models.transformers_batch import Batch
 
 # Reading the GGUF file takes a minute on a busy machine.
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(600)]

@@ -21,7 +21,8 @@ from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
-from language_models.transformers import Batch, TransformersModel
+from language_models.transformers import TransformersModel
+from language_models.transformers_batch import Batch
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
