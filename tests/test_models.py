@@ -475,6 +475,16 @@ def test_a_download_that_stalls_is_given_up(
     assert time.monotonic() - started < 30
 
 
+def test_a_download_ends_with_the_process_that_began_it() -> None:
+    begin = (
+        "import os, subprocess, sys; from fusion.model_sources import _end_with_parent as tied; "
+        "sleep = [sys.executable, '-c', 'import time; time.sleep(60)']; "
+        "subprocess.Popen(sleep, preexec_fn=tied); os._exit(1)"
+    )
+    # Returns when the pipe is closed by both of them.
+    subprocess.run([sys.executable, "-c", begin], stdout=subprocess.PIPE, timeout=20, check=False)
+
+
 # -- from the hub ---------------------------------------------------------------------------------
 
 
