@@ -329,6 +329,15 @@ def test_where_echo_is_possible_words_are_heard_twice() -> None:
     assert any(isinstance(m, Interruption) for m in world.to_voice)
 
 
+def test_a_quiet_microphone_hears_no_echo_in_a_word_or_two() -> None:
+    world = World(reply_seconds=6.0)
+    world.speak(1.2)
+    world.silence(2.5)
+    world.speak(0.3, "answer")
+    world.speak(0.45, "tell me the date of today")
+    assert any(isinstance(m, Interruption) for m in world.to_voice)
+
+
 def test_words_within_its_echo_interrupt_it() -> None:
     world = World(reply_seconds=6.0)
     world.speak(1.2)

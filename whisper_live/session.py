@@ -64,6 +64,10 @@ UNHEARD = "The speech recogniser failed on what you said. Please say it again."
 # A microphone that is quiet for so many seconds while the machine speaks does not hear it.
 _QUIET_AFTER = 1.5
 
+# From a microphone that did not hear the machine so far, fewer words are no echo: almost any "is
+# it" or "and so" is somewhere in a reply.
+_ECHO_WORDS = 4
+
 # With the last word said, a client that sent END_OF_AUDIO may still be playing this much.
 _FAREWELL = 0.5
 
@@ -274,11 +278,13 @@ class Session:
     def _settle(self, turn: int, text: str, now: float, *, complete: bool = False) -> list[Event]:
         """Decide from its words whether contested speech is meant for the machine."""
         self._echoes = self._answers.echoes(now) or self._echoes
-        if is_echo(text, self._echoes, growing=not complete):
+        few = self._microphone == Microphone.QUIET and len(text.split()) < _ECHO_WORDS
+        echoes = "" if few else self._echoes
+        if is_echo(text, echoes, growing=not complete):
             self._microphone = Microphone.ECHOING
         if not interrupts(
             text,
-            self._echoes,
+            echoes,
             self._listener.speech,
             self._policy.barge_in_speech,
             complete=complete,
@@ -287,10 +293,10 @@ class Session:
             self._agreed = 0
             return []
         self._agreed += 1
-        certain = complete or is_command(text) or not self._echoes
+        certain = complete or is_command(text) or not echoes
         if not certain and self._agreed < self._microphone:
             return []
-        logger.debug("turn %d interrupts with %r the words %r", turn, text, self._echoes)
+        logger.debug("turn %d interrupts with %r the words %r", turn, text, echoes)
         self._resolve(turn)
         return self._answers.interrupt(now) if self._policy.barge_in else []
 
