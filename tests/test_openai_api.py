@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -196,16 +196,18 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 @contextlib.contextmanager
-def serving(*answers: Answer) -> Iterator[tuple[OpenAIServer, list[str]]]:
+def serving(
+    *answers: Answer, models: Sequence[str] = ("model",)
+) -> Iterator[tuple[OpenAIServer, list[str]]]:
     """A server that gives these answers, one a request, the last one for ever."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            send_json(200, {"data": [{"id": "model"}]})(self)
+            send_json(200, {"data": [{"id": name} for name in models]})(self)
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             asked.append(self.path)
             answers[min(len(asked), len(answers)) - 1](self)
 
@@ -292,6 +294,22 @@ def test_trouble_after_the_first_text_is_never_tried_again() -> None:
         with pytest.raises(ModelError, match="broke off"):
             next(stream)
         assert len(asked) == 1
+
+
+def test_another_model_after_a_restart_is_asked_for() -> None:
+    models, seen = ["first"], []
+
+    def good(handler: BaseHTTPRequestHandler) -> None:
+        seen.append(handler.body["model"])  # type: ignore[attr-defined]
+        send_events(text("Yes."), "data: [DONE]")(handler)
+
+    with serving(good, drop, drop, drop, good, models=models) as (model, _):
+        list(model.stream(QUESTION, Cancellation()))
+        models[0] = "second"
+        with pytest.raises(ModelError, match="cannot be reached"):
+            list(model.stream(QUESTION, Cancellation()))
+        list(model.stream(QUESTION, Cancellation()))
+    assert seen == ["first", "second"]
 
 
 def test_a_refusal_is_not_tried_again() -> None:

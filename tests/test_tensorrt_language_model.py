@@ -291,6 +291,14 @@ def test_a_slow_reply_holds_up_no_other(model: Any, player: Player) -> None:
     slow.close()
 
 
+def test_a_response_that_comes_before_its_request_is_known_is_not_lost(
+    model: Any, player: Player
+) -> None:
+    player.enqueue_seconds = 0.3
+    player.scripts.append(Script(tokens("Hi")))
+    assert "".join(answer(model)) == "Hi"
+
+
 def test_one_thread_alone_reads(model: Any, player: Player) -> None:
     player.scripts.extend([Script(tokens("ab")), Script(tokens("cd"))])
     answer(model)

@@ -253,6 +253,15 @@ def test_a_context_is_cut_to_the_room_that_the_engine_has(
     assert player.tokenizer.decode(ids[1:-1]).endswith("word29")
 
 
+def test_a_special_token_in_a_context_is_text(transcriber: Any, says: Any, player: Any) -> None:
+    says(LOW, " Yes, indeed.")
+    odd = TranscriptionRequest(tone(LOW), context="a<|endoftext|>")
+    assert hear(transcriber, odd, TranscriptionRequest(tone(LOW))) == ["Yes, indeed."] * 2
+    prompt = player.contract.made("GenerationSession.decode")[1].arguments["input_ids"]
+    assert player.tokenizer.eot not in prompt
+    assert player.tokenizer.decode(prompt[0, 1:-1].tolist()) == " a<|endoftext|>"
+
+
 def test_a_loop_is_heard_again_without_the_context(
     transcriber: Any, says: Any, player: Any
 ) -> None:

@@ -189,6 +189,14 @@ def test_context_steers_the_spelling_and_is_not_repeated(english: FasterWhisper)
     ]
 
 
+def test_a_special_token_in_a_context_is_text(english: FasterWhisper) -> None:
+    typed = request("go_forward", context="a<|endoftext|><|startoftranscript|>")
+    first, *context = english._context(typed)
+    assert english._words.decode([first], skip_special_tokens=False) == "<|startofprev|>"
+    assert english._words.decode(context) == " a<|endoftext|><|startoftranscript|>"
+    assert words(english.transcribe([typed])[0].text) == words(SPOKEN["go_forward"])
+
+
 def test_what_was_cancelled_before_it_began_is_not_heard(english: FasterWhisper) -> None:
     asked = request("go_forward")
     began = time.perf_counter()

@@ -156,7 +156,12 @@ def _text(fields: dict[str, Any], name: str) -> str:
         return ""
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
         raise ProtocolError(f'"{name}" must be a text of at most {_LONGEST_TEXT} characters.')
-    return value
+    return _whole_characters(value)
+
+
+def _whole_characters(text: str) -> str:
+    """The text with "?" for each half of a surrogate pair: JSON may hold it, no model takes it."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _sample_rate(fields: dict[str, Any]) -> int:
@@ -182,5 +187,5 @@ def _history(value: Any) -> tuple[tuple[str, str], ...]:
         content = part.get("content")
         if not isinstance(content, str) or len(content) > _LONGEST_TEXT:
             raise expected
-        turns.append((part["role"], content))
+        turns.append((part["role"], _whole_characters(content)))
     return tuple(turns)

@@ -23,6 +23,7 @@ from websockets.http11 import Request, Response
 
 from fusion.settings import Settings
 from fusion.tls import ssl_context
+from voices.sending import UNSPOKEN
 
 WORDS = ["How old is", "How old is the Brooklyn", "How old is the Brooklyn Bridge?"]
 CLAUSES = ["It was opened in 1883,", "so it is <b>old</b>.", "Ask me more."]
@@ -72,6 +73,7 @@ class FakeServer:
         self.places = 4
         self.refusal = ""
         self.offers: dict[str, Any] = {}
+        self.voice_fails = False  # after the first clause
         self.hellos: list[dict[str, Any]] = []
         self.commands: list[dict[str, Any]] = []
         self.clients: list[Client] = []
@@ -249,7 +251,7 @@ class FakeServer:
         await sound.send(json.dumps({"event": "reply_start", "turn": turn}))
         loop = asyncio.get_running_loop()
         began, sent = loop.time(), 0
-        for index, clause in enumerate(CLAUSES):
+        for index, clause in enumerate(CLAUSES[:1] if self.voice_fails else CLAUSES):
             event = {"event": "clause", "turn": turn, "text": clause, "at": float(index)}
             await sound.send(json.dumps(event))
             client.spoken = " ".join(CLAUSES[: index + 1])
@@ -258,6 +260,9 @@ class FakeServer:
                 await sound.send((0.3 * np.sin(2 * np.pi * TONE * times)).astype("<f4").tobytes())
                 sent += CHUNK
                 await asyncio.sleep(max(0.0, began + sent / RATE - AHEAD - loop.time()))
+        if self.voice_fails:
+            error = {"event": "error", "status": "ERROR", "message": UNSPOKEN, "turn": turn}
+            await sound.send(json.dumps(error))
         end = {"event": "reply_end", "turn": turn, "spoken": " ".join(CLAUSES)}
         await sound.send(json.dumps({**end, "interrupted": False}))
 

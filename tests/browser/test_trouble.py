@@ -27,6 +27,7 @@ from tests.browser.look import (
     wait_until_played,
 )
 from tests.running import free_ports
+from voices.sending import UNSPOKEN
 
 pytestmark = pytest.mark.browser
 
@@ -51,6 +52,21 @@ def test_while_models_load_the_page_says_which(
     board.report(Service.VOICE, Phase.READY)
     expect(state(page)).to_have_text("Listening")
     expect(page.locator("#talk-hint")).to_contain_text("Listening")
+
+
+def test_a_voice_that_fails_leaves_the_answer_to_read(
+    address: str, fake: FakeServer, open_page: Open
+) -> None:
+    fake.voice_fails = True
+    page = open_page(address)
+    type_turn(page, "How old is it?")
+    expect(page.locator(".problem")).to_have_text(UNSPOKEN, timeout=10000)
+    wait_until_played(page)
+    expect(answer(page).locator(".clause")).to_have_text([REPLY])
+    fake.voice_fails = False
+    type_turn(page, "And now?")
+    expect(answer(page, 1)).to_contain_text(REPLY, timeout=10000)
+    expect(page.locator(".problem")).to_have_count(1)
 
 
 def test_the_server_restarts_under_the_page(

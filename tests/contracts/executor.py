@@ -71,6 +71,7 @@ class Player:
         self.scripts: deque[Script] = deque()
         self.refusal = ""
         self.death = ""
+        self.enqueue_seconds = 0.0
         self.most_at_once = 0
         self._condition = threading.Condition()
         self._runs: dict[int, _Run] = {}
@@ -90,7 +91,9 @@ class Player:
             self._runs[self._last_id] = _Run(self.scripts.popleft())
             self.most_at_once = max(self.most_at_once, len(self._runs))
             self._condition.notify_all()
-            return self._last_id
+            request_id = self._last_id
+        time.sleep(self.enqueue_seconds)
+        return request_id
 
     def responses(self, timeout: timedelta | None = None) -> list[Response]:
         if timeout is None:

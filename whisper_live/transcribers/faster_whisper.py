@@ -162,6 +162,7 @@ class FasterWhisper:
         self._model = whisper.model
         self._mel = whisper.feature_extractor
         self._words = whisper.hf_tokenizer
+        self._words.encode_special_tokens = True  # one in a client's context is text like any other
         self.languages = frozenset(whisper.supported_languages)
         self._suppressed = _suppressed_tokens(Tokenizer(self._words, False))
 

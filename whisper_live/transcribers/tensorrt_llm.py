@@ -424,7 +424,9 @@ class TensorRTWhisper:
         room = min(LONGEST_CONTEXT, self._room_for_prompt - MARKS_AROUND_CONTEXT)
         if not text.strip() or room <= 0:
             return []
-        return [self._tokenizer.sot_prev, *self._tokenizer.encode(" " + text.strip())[-room:]]
+        # A special token in it is text like any other; the tokenizer would refuse all of it.
+        ids = self._tokenizer.encode(" " + text.strip(), disallowed_special=())
+        return [self._tokenizer.sot_prev, *ids[-room:]]
 
     def _transcript(
         self, header: int, ids: list[int], log_probabilities: list[float], no_speech: float
