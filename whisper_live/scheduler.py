@@ -90,8 +90,7 @@ class Scheduler:
 
     def _work(self, first: bool) -> None:
         while (batch := self._take(first)) is not None:
-            live = batch[0].event.urgency == Urgency.LIVE
-            given_up = self._first_is_busy if live else _never
+            given_up = _GivenUp(self, batch[0].event.urgency)
             results: Sequence[Transcript | None]
             try:
                 results = self._transcriber.transcribe([job.request for job in batch], given_up)
@@ -103,7 +102,7 @@ class Scheduler:
                     self._first_runs = None
                     self._changed.notify_all()
             for job, result in zip(batch, results, strict=True):
-                if result is NOTHING_HEARD and given_up():
+                if result is NOTHING_HEARD and given_up.said:
                     self._dropped(job)
                 else:
                     self._done(job, None if result is None else result.text)
@@ -133,15 +132,25 @@ class Scheduler:
             return Urgency.AWAITED if Urgency.AWAITED in waiting else None
         return Urgency.LIVE if self._first_runs is None and waiting == {Urgency.LIVE} else None
 
-    def _first_is_busy(self) -> bool:
+    def first_is_busy(self) -> bool:
+        """Whether somebody waits for what runs now."""
         return self._first_runs is not None
 
     def _urgencies(self) -> set[Urgency]:
         return {job.event.urgency for job in self._waiting}
 
 
-def _never() -> bool:
-    return False
+class _GivenUp:
+    """Asked by the transcriber: whether a live transcript gives way. Remembers that it said so."""
+
+    def __init__(self, scheduler: Scheduler, urgency: Urgency) -> None:
+        self._scheduler = scheduler
+        self._live = urgency == Urgency.LIVE
+        self.said = False
+
+    def __call__(self) -> bool:
+        self.said = self.said or (self._live and self._scheduler.first_is_busy())
+        return self.said
 
 
 def _replaces(newer: Job, older: Job) -> bool:
