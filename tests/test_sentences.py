@@ -56,6 +56,7 @@ replies = st.one_of(
     st.lists(st.sampled_from(PIECES), max_size=60).map(" ".join),
     st.lists(st.sampled_from(PIECES), max_size=60).map("".join),
     st.text(max_size=600),
+    st.lists(st.sampled_from(["0" * 250, "a", " " * 40, " "]), max_size=12).map("".join),
 )
 
 
@@ -73,7 +74,8 @@ def test_the_pieces_are_the_text_however_it_was_fed(text: str, step: int) -> Non
 @given(replies)
 def test_no_piece_is_too_long_unless_it_is_code(text: str) -> None:
     assert all(
-        len(piece) <= LONGEST_CLAUSE or piece.lstrip().startswith("```") for piece in split(text)
+        len(piece.strip()) <= LONGEST_CLAUSE or piece.lstrip().startswith("```")
+        for piece in split(text)
     )
 
 

@@ -70,7 +70,7 @@ class ClauseSplitter:
 
     The pieces, joined, are the reply exactly; each keeps the white space after it. They depend on
     the text alone, never on how it was fed. A code block is one piece, however long; any other
-    piece has at most `LONGEST_CLAUSE` characters.
+    piece has at most `LONGEST_CLAUSE` characters beside the white space around it.
     """
 
     def __init__(self) -> None:
@@ -129,14 +129,22 @@ def _find_cut(text: str, index: int, finished: bool) -> int | None:
         is_settled = next_word_is_known or quality not in (_Cut.WORD, _Cut.JOINT)
         if is_settled and words >= _words_needed(quality, index):
             return at
-    if len(text) > LONGEST_CLAUSE + (0 if finished else _LOOKAHEAD):
+    longest = _start(text) + LONGEST_CLAUSE
+    is_too_long = len(text.rstrip()) > longest
+    if is_too_long and len(text) > longest + (0 if finished else _LOOKAHEAD):
         return _forced_cut(text)
     return None
 
 
+def _start(text: str) -> int:
+    """Where the first word begins."""
+    return len(text) - len(text.lstrip())
+
+
 def _places(text: str) -> Iterator[int]:
-    """Indices of the first `LONGEST_CLAUSE` characters at which a new word begins."""
-    return (m.start() for m in _PLACE.finditer(text, 0, LONGEST_CLAUSE + 1))
+    """Indices among the first `LONGEST_CLAUSE` characters at which another word begins."""
+    start = _start(text)
+    return (m.start() for m in _PLACE.finditer(text, start + 1, start + LONGEST_CLAUSE + 1))
 
 
 def _fence_end(text: str) -> int | None:
@@ -149,8 +157,11 @@ def _fence_end(text: str) -> int | None:
 def _forced_cut(text: str) -> int:
     """The best place in a text that is too long and has no good one."""
     places = list(_places(text))
-    late = [at for at in places if at > LONGEST_CLAUSE // 3] or places or [LONGEST_CLAUSE]
-    return max(late, key=lambda at: (_cut_quality(text, at), at))
+    late = [at for at in places if at > LONGEST_CLAUSE // 3] or places
+    if late:
+        return max(late, key=lambda at: (_cut_quality(text, at), at))
+    in_a_word = _start(text) + LONGEST_CLAUSE
+    return len(text) - len(text[in_a_word:].lstrip())
 
 
 def _words_needed(quality: _Cut, index: int) -> float:
