@@ -127,7 +127,7 @@ def check_language_model(model: LanguageModel) -> Iterator[str]:
             pool.map(lambda _: "".join(model.stream(request, Cancellation())), range(count))
         )
     yield f"{count} replies together in {_since(begun)}"
-    if not all(replies):
+    if not all(reply.strip() for reply in replies):
         raise ModelError(f"{model.name} left one of {count} replies empty when they ran together.")
     yield from _cancelled_reply(model, request)
 
@@ -142,7 +142,7 @@ def _cancelled_reply(model: LanguageModel, request: GenerationRequest) -> Iterat
         pass
     _stopped_soon(model.name, begun)
     yield f"a cancelled reply ended after {_since(begun)}"
-    if not "".join(model.stream(request, Cancellation())):
+    if not "".join(model.stream(request, Cancellation())).strip():
         raise ModelError(f"{model.name} did not answer any more after a cancelled reply.")
 
 

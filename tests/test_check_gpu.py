@@ -291,6 +291,14 @@ def test_a_bad_language_model_fails(model: ScriptedModel, reason: str) -> None:
         list(check_models.check_language_model(model))
 
 
+def test_a_model_that_leaves_one_of_several_replies_empty_fails() -> None:
+    model = ScriptedModel()
+    reply = "Red, green and blue."
+    model.replies = iter([reply, reply, "", reply, reply, reply, reply])
+    with pytest.raises(ModelError, match="left one of 4 replies empty"):
+        list(check_models.check_language_model(model))
+
+
 def test_a_model_that_is_dead_after_a_cancel_fails() -> None:
     model = ScriptedModel("Red and green and blue.")
     answered = model.stream

@@ -44,6 +44,9 @@ class Humming:
     max_concurrent = 1
     speakers: tuple[str, ...] = ()
 
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
     def warm_up(self) -> None:
         pass
 
@@ -55,6 +58,7 @@ class Humming:
         speaker: str = "",
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[NDArray[np.float32]]:
+        self.asked.append(text)
         for word in text.split():
             if "crash" in word.lower():
                 raise ModelError("Out of breath.")
@@ -71,6 +75,7 @@ class Running:
     """The server with what it reports, and its address."""
 
     server: SpeechServer
+    voice: Humming
     port: int
     reports: list[Message] = field(default_factory=list)
 
@@ -98,11 +103,12 @@ async def running() -> AsyncIterator[Running]:
     [port] = free_ports(1)
     settings = Settings(host="127.0.0.1", speech_port=port)
     reports: list[Message] = []
-    server = SpeechServer(Humming(), settings, reports.append)
+    voice = Humming()
+    server = SpeechServer(voice, settings, reports.append)
     door = Door(settings, lambda: None)
     async with open_port(settings, "speech", door=door, max_size=4096) as welcome:
         welcome.set_result(server.welcome)
-        yield Running(server, port, reports)
+        yield Running(server, voice, port, reports)
         server.close()
 
 
@@ -306,6 +312,7 @@ async def test_a_voice_that_fails_before_any_sound_is_told_once_committed(
             UNTOLD,
             {"event": "reply_end", "turn": 1, "spoken": "", "interrupted": False},
         ]
+    assert len(running.voice.asked) == 1, "it was tried again, clause by clause"
 
 
 async def test_an_old_client_hears_what_a_failing_voice_had_made(running: Running) -> None:

@@ -73,7 +73,7 @@ class FakeServer:
         self.places = 4
         self.refusal = ""
         self.offers: dict[str, Any] = {}
-        self.voice_fails = False  # after the first clause
+        self.voice_fails = False  # after two clauses
         self.hellos: list[dict[str, Any]] = []
         self.commands: list[dict[str, Any]] = []
         self.clients: list[Client] = []
@@ -251,7 +251,7 @@ class FakeServer:
         await sound.send(json.dumps({"event": "reply_start", "turn": turn}))
         loop = asyncio.get_running_loop()
         began, sent = loop.time(), 0
-        for index, clause in enumerate(CLAUSES[:1] if self.voice_fails else CLAUSES):
+        for index, clause in enumerate(CLAUSES[:2] if self.voice_fails else CLAUSES):
             event = {"event": "clause", "turn": turn, "text": clause, "at": float(index)}
             await sound.send(json.dumps(event))
             client.spoken = " ".join(CLAUSES[: index + 1])
