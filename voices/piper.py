@@ -209,7 +209,7 @@ class Edges:
     def __init__(self, sample_rate: int, threshold: float) -> None:
         self._rate = sample_rate
         self._threshold = threshold
-        self._held = np.zeros(0, np.float32)
+        self._held: Sound = np.zeros(0, np.float32)
         self._begun = False
 
     def feed(self, samples: Sound) -> Sound:

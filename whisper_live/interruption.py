@@ -152,7 +152,7 @@ def is_echo(heard: str, speaking: str, *, growing: bool = False, likely: bool = 
         allowed = SHORT_LIKELY_ECHO_ERRORS if growing or likely else SHORT_ECHO_ERRORS
     else:
         allowed = LIKELY_ECHO_ERRORS if growing or likely else ECHO_ERRORS
-    return wrong.mean() <= allowed and _longest_run(wrong) < FOREIGN_RUN
+    return bool(wrong.mean() <= allowed) and _longest_run(wrong) < FOREIGN_RUN
 
 
 def _words(text: str) -> list[str]:
@@ -198,15 +198,15 @@ def _wrong_characters(heard: str, spoken: str) -> NDArray[np.float64]:
         before_jump.append(row)
         if character == " ":
             row = row.copy()
-            row[starts] = np.minimum(row[starts], row[starts].min() + JUMP_COST)
+            row[starts] = np.minimum(row[starts], np.min(row[starts]) + JUMP_COST)
         rows.append(row)
     wrong = np.zeros(len(heard))
-    at = int(row.argmin())
+    at = int(np.argmin(row))
     for i in range(len(heard), 0, -1):
         row = before_jump[i]
         if rows[i][at] < row[at]:
             wrong[i - 1] += JUMP_COST
-            at = int(starts[row[starts].argmin()])
+            at = int(starts[np.argmin(row[starts])])
         while True:  # back over characters of `spoken` that were not heard
             matched = at > 0 and row[at] == rows[i - 1][at - 1] + differs[heard[i - 1]][at - 1]
             if matched or row[at] == rows[i - 1][at] + 1:

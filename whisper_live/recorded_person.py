@@ -99,7 +99,7 @@ class RecordedPerson:
 
     async def _microphone(self) -> None:
         due = time.monotonic()
-        current = np.zeros(0, np.float32)
+        current: Samples = np.zeros(0, np.float32)
         while True:
             if not len(current) and self._to_say:
                 current = self._to_say.pop(0)

@@ -40,7 +40,7 @@ class VoiceActivityDetector:
     def reset(self) -> None:
         """Forget the stream: what was said before is no context for what follows."""
         self._silero.reset()
-        self._rest = np.zeros(0, np.float32)
+        self._rest: NDArray[np.float32] = np.zeros(0, np.float32)
         self._level = 0.0
 
     def feed(self, samples: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], float]]:
