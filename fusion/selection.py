@@ -10,6 +10,7 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import os
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -108,12 +109,15 @@ def _is_installed(package: str) -> bool:
     name, _, oldest = package.partition(">=")
     if importlib.util.find_spec(name) is None:
         return False
-    return not oldest or _release(importlib.metadata.version(name)) >= _release(oldest)
+    try:
+        return not oldest or _release(importlib.metadata.version(name)) >= _release(oldest)
+    except importlib.metadata.PackageNotFoundError:  # a folder of that name, and no package
+        return False
 
 
 def _release(version: str) -> tuple[int, ...]:
     """The two numbers that a version begins with."""
-    return tuple(int(number) for number in version.split(".")[:2])
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def engines_present(settings: Settings) -> frozenset[Engine]:

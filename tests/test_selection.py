@@ -262,7 +262,9 @@ def test_the_survey_sees_what_is_installed_here() -> None:
             assert (package in found) is (importlib.util.find_spec(package) is not None)
 
 
-@pytest.mark.parametrize(("version", "found"), [("4.40.2", False), ("4.56.0", True), ("5.0", True)])
+@pytest.mark.parametrize(
+    ("version", "found"), [("4.40.2", False), ("4.56.0", True), ("5.0rc1", True)]
+)
 def test_a_package_that_is_too_old_is_none(
     version: str, found: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +288,15 @@ def test_a_library_that_is_broken_is_one_sentence(
     assert str(error) in str(caught.value)
     assert "llama_cpp" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_named_like_a_package_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(importlib.metadata, "version", unknown)
+    assert "transformers>=4.56" not in survey(Settings()).packages
 
 
 class Driver:
