@@ -11,7 +11,10 @@ export class Dialogs {
     this.app = app;
     this.offerLanguages(LANGUAGES);
     at("open-settings").addEventListener("click", () => this.openSettings());
-    at("settings").addEventListener("close", () => app.change(this.chosen()));
+    // Closed with Escape there is no submit; after Done, close comes too late for a quick space bar.
+    for (const event of ["submit", "close"]) {
+      at("settings").addEventListener(event, () => app.change(this.chosen()));
+    }
     at("volume").addEventListener("input", () => {
       if (app.player) app.player.volume = Number(at("volume").value);
     });

@@ -13,6 +13,7 @@ from fusion.board import Board, Phase, Service
 from tests.browser.conftest import Open, speech_like
 from tests.browser.fake_server import CLAUSES, FakeServer
 from tests.browser.look import (
+    APP,
     answer,
     choose,
     notice,
@@ -51,6 +52,17 @@ def test_settings_reach_the_server_and_are_kept(
     page.get_by_role("button", name="Settings").click()
     expect(page.get_by_label("Volume")).to_have_value("0.5")
     expect(page.get_by_label("Language")).to_have_value("de")
+
+
+def test_settings_hold_before_anything_else_can_be_pressed(address: str, open_page: Open) -> None:
+    page = open_page(address)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Hold the button").check()
+    assert page.evaluate(
+        f"""async () => {{ {APP}
+        document.querySelector("#settings button[type=submit]").click();
+        return app.settings.hold; }}"""
+    )
 
 
 def test_a_change_takes_effect_at_once_and_keeps_the_conversation(
