@@ -2,7 +2,8 @@
 
 Each request has a connection of its own. It costs a local server a millisecond, and it lets a
 cancellation end the request at any moment by shutting its socket (which these servers take as the
-wish to stop), and a server that was restarted is simply found again.
+wish to stop; llama-server notices it at its next token, so not while it reads the prompt), and a
+server that was restarted is simply found again.
 
 `read_ahead` does nothing: the API cannot say that a message is unfinished, and a server on a GPU
 reads the few words that a person just said in some milliseconds.

@@ -139,7 +139,9 @@ def test_cancelling_ends_the_wait_for_the_first_token(
     started = time.monotonic()
     assert list(model.stream(request, cancellation)) == []
     assert time.monotonic() - started < 2.0
-    wait_until_idle(server, 30)  # llama-server looks for lost clients once a second
+    # llama-server reads such a prompt to its end before it sees that nobody listens: the next
+    # test gets a server at rest, on a slow machine too.
+    wait_until_idle(server, 120)
 
 
 def test_closing_the_stream_early_stops_the_server(
