@@ -66,9 +66,10 @@ def player(english: bool, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def library(player: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.delitem(sys.modules, "whisper_live.transcribers.tensorrt_llm", raising=False)
-    module = importlib.import_module("whisper_live.transcribers.tensorrt_llm")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for name in ("tensorrt_engines", "tensorrt_llm"):
+        monkeypatch.delitem(sys.modules, f"whisper_live.transcribers.{name}", raising=False)
+        module = importlib.import_module(f"whisper_live.transcribers.{name}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     return module
 
 
