@@ -13,11 +13,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.figures import median, p95, report
 from benchmarks.voice_to_voice import address
 from fusion.errors import FusionError
 from tests.recordings import FOLDER, load
@@ -73,18 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with RunningServer() as running:
         found = asyncio.run(measure(running, options.audio, options.echo))
-    times = sorted(each.silent_after for each in found if each.silent_after is not None)
+    times = [each.silent_after for each in found if each.silent_after is not None]
     summary = {
         "echo": options.echo,
         "spoken over": len(found),
         "fell silent": len(times),
-        "median": statistics.median(times),
-        "p95": times[min(len(times) - 1, int(0.95 * len(times)))],
+        "median": median(times),
+        "p95": p95(times),
     }
-    print(json.dumps(summary, indent=2))
-    if options.json:
-        result = {**summary, "each": [asdict(each) for each in found]}
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    report(summary, [asdict(each) for each in found], options.json)
 
 
 if __name__ == "__main__":

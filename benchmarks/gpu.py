@@ -46,7 +46,7 @@ def seconds(work: Callable[[], object], repeats: int = _REPEATS) -> float:
     return statistics.median(times)
 
 
-def measure_transformers(settings: Settings) -> Figures:
+def measure_transformers() -> Figures:
     """Tokens a second for one person and for four, and the time to read a prompt."""
     from transformers import AutoModelForCausalLM, Phi3Config
 
@@ -83,7 +83,7 @@ def measure_transformers(settings: Settings) -> Figures:
     return figures
 
 
-def measure_whisperspeech(settings: Settings) -> Figures:
+def measure_whisperspeech() -> Figures:
     """Seconds of work for a second of sound, and how long the compilation takes."""
     from tests.whisperspeech_files import PUBLISHED, go_offline, save_models
     from voices import whisperspeech
@@ -114,11 +114,11 @@ def measure_whisperspeech(settings: Settings) -> Figures:
     return figures
 
 
-def measure_faster_whisper(settings: Settings, audio: Path) -> Figures:
+def measure_faster_whisper(model: str, audio: Path) -> Figures:
     """Seconds for eight people's recordings, together and one by one, and whether they agree."""
     from whisper_live.transcribers import faster_whisper
 
-    recogniser = faster_whisper.load(settings)
+    recogniser = faster_whisper.load(Settings(whisper_model=model))
     recogniser.warm_up()
     clips = [read_wav(file, SAMPLE_RATE) for file in sorted(audio.glob("*.wav"))]
     short = [clip for clip in clips if len(clip) <= WINDOW_SECONDS * SAMPLE_RATE]
@@ -146,12 +146,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--audio", type=Path, default=FOLDER, help="folder of WAV files")
     parser.add_argument("--json", type=Path, help="file for the result")
     options = parser.parse_args(arguments)
-    settings = Settings(whisper_model=options.whisper_model)
     measures: dict[str, Callable[[], Figures]] = {
-        "transformers": lambda: measure_transformers(settings),
-        "whisperspeech": lambda: measure_whisperspeech(settings),
-        "faster_whisper": lambda: measure_faster_whisper(settings, options.audio),
+        "transformers": measure_transformers,
+        "whisperspeech": measure_whisperspeech,
+        "faster_whisper": lambda: measure_faster_whisper(options.whisper_model, options.audio),
     }
+    if unknown := set(options.parts) - set(measures):
+        parser.error(f"there is no {unknown.pop()} among {', '.join(measures)}")
+    if not torch.cuda.is_available():
+        parser.error("PyTorch finds no GPU here")
     result: dict[str, object] = {
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,

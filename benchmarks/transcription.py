@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import json
 import re
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.figures import median, p95, report
 from fusion.settings import Settings
 from tests.running import RunningServer
 from whisper_live.client import Server, Transcript, talk
@@ -157,13 +157,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "word_error_rate": sum(clip.errors for clip in clips) / sum(clip.words for clip in clips),
         "clips_without_error": sum(clip.errors == 0 for clip in clips),
         "clips": len(clips),
-        "seconds_median": statistics.median(times),
+        "seconds_median": median(times),
+        "seconds_p95": p95(times),
         "seconds_longest": max(times),
     }
-    print(json.dumps(summary, indent=2))
-    if options.json:
-        result = {**summary, "each": [asdict(clip) for clip in clips]}
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    report(summary, [asdict(clip) for clip in clips], options.json)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ import json
 import os
 import platform
 import random
-import statistics
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from benchmarks.figures import median, p95
 from benchmarks.transcription import spoken_words, word_errors
 from fusion.errors import FusionError
 from tests.running import RunningServer
@@ -181,23 +181,23 @@ async def idle_cost(running: RunningServer, clients: int) -> float:
 
 def summary(turns: list[Turn], cpu: float) -> dict[str, float | None]:
     """Medians over the turns of one variant."""
-    times = sorted(turn.voice_to_voice for turn in turns if turn.voice_to_voice is not None)
+    times = [turn.voice_to_voice for turn in turns if turn.voice_to_voice is not None]
     parts = {
-        owner: [turn.timeline[owner] for turn in turns if turn.timeline.get(owner) is not None]
+        owner: [at for turn in turns if (at := turn.timeline.get(owner)) is not None]
         for owner in OWNERS
     }
     answered = [turn for turn in turns if not turn.error]
     return {
         "turns": len(turns),
         "failed": len(turns) - len(answered),
-        "median": statistics.median(times) if times else None,
-        "p95": times[min(len(times) - 1, int(0.95 * len(times)))] if times else None,
+        "median": median(times),
+        "p95": p95(times),
         "cut in two": sum(turn.commits > 1 for turn in answered) / max(len(answered), 1),
         "word errors": sum(t.word_errors for t in answered)
         / max(sum(t.words for t in answered), 1),
         "used ahead": sum(bool(turn.used_ahead) for turn in answered) / max(len(answered), 1),
         "cpu seconds a turn": cpu,
-        **{name: statistics.median(v) if v else None for name, v in parts.items()},  # type: ignore[type-var]
+        **{name: median(marks) for name, marks in parts.items()},
     }
 
 
@@ -210,8 +210,8 @@ def show(people: int, results: dict[str, dict[str, float | None]]) -> None:
     base = next(iter(results.values()))["median"]
     for variant, values in results.items():
         cells = [_cell(name, values[name]) for name in columns]
-        median = values["median"]
-        ratio = f"  {median / base:.2f} x" if median and base else ""
+        middle = values["median"]
+        ratio = f"  {middle / base:.2f} x" if middle and base else ""
         print(f"{variant:16}" + "".join(f"{cell:>16}" for cell in cells) + ratio)
 
 

@@ -143,6 +143,7 @@ class Batch:
                 ]
             )
 
+        # Not over(slice(None)): a view has lost the mark that `_reserve` sets.
         whole = Cache(layers=[_SlotLayer(keys, values, self._place) for keys, values in memory])
         return [over(slice(slot, slot + 1)) for slot in range(self.slots)], whole
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.recorders import Host
 from tests.running import RunningServer
 
 # These import PyTorch, which `make test` does not install. `make test-torch` does, and selects
@@ -23,3 +25,9 @@ def server() -> Iterator[RunningServer]:
     """
     with RunningServer(("--max_new_tokens", "40")) as running:
         yield running
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A machine whose outside commands are recorded, for the scripts of `docker/`."""
+    return Host(tmp_path)

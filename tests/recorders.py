@@ -17,6 +17,9 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "docker" / "scripts"
 COMMIT = "9bd15f1937f52658fb116f30d58fea786ce5d03b"
 """TensorRT-LLM 0.10.0."""
 
+CONFIGURATION = 78
+"""What a script ends with that has said what is wrong: starting it again will not mend it."""
+
 COMMANDS = ("nvidia-smi", "df", "python3", "hf", "curl", "sha256sum", "trtllm-build")
 
 RECORDER = """#!{python}

