@@ -13,14 +13,15 @@ def main() -> int:
     # Imported here: every spawned service imports this module, and needs nothing of it.
     import llm_service
     import tts_service
-    from fusion import logs, tls
+    from fusion import logs
     from fusion.board import Service
     from fusion.errors import FusionError
-    from fusion.invitation import invitation
     from fusion.selection import choose, survey
+    from fusion.serving import tls
+    from fusion.serving.banner import startup_banner
+    from fusion.serving.web import WebServer
     from fusion.settings import parse
     from fusion.supervisor import Supervisor
-    from fusion.web import WebServer
     from whisper_live import server
 
     settings = parse()
@@ -39,7 +40,7 @@ def main() -> int:
         web = WebServer(settings, supervisor.links.board)
         if settings.web_port:
             web.start()
-            print(invitation(settings, web.port), flush=True)
+            print(startup_banner(settings, web.port), flush=True)
         try:
             return supervisor.run()
         finally:

@@ -20,7 +20,6 @@ from websockets.exceptions import ConnectionClosed
 from fusion.board import Phase, Service
 from fusion.channels import Inbox, Outbox
 from fusion.errors import ModelError
-from fusion.http import Door, query
 from fusion.messages import (
     Commit,
     Interruption,
@@ -33,10 +32,11 @@ from fusion.messages import (
     SpeechEnded,
     Withdrawal,
 )
-from fusion.ports import open_port
 from fusion.receiving import received
 from fusion.selection import VOICES, choose, module, survey
 from fusion.service import child_process
+from fusion.serving.access import Door, query
+from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.supervisor import Links
 from voices.base import Voice

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusion.web import PAGE
+from fusion.serving.web import PAGE
 from tests.nginx import Nginx
 from tests.original_client import original_client
 from tests.recordings import load

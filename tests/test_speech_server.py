@@ -17,7 +17,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from fusion.errors import ModelError
-from fusion.http import Door
 from fusion.messages import (
     Commit,
     Interruption,
@@ -28,7 +27,8 @@ from fusion.messages import (
     SessionStarted,
     SpeechEnded,
 )
-from fusion.ports import open_port
+from fusion.serving.access import Door
+from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from tests.running import free_ports
 from tts_service import SpeechServer

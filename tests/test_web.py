@@ -16,11 +16,11 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Request, Response
 
-from fusion import tls
 from fusion.board import Board, Phase, Service
 from fusion.errors import ConfigurationError
+from fusion.serving import tls
+from fusion.serving.web import PAGE, WebServer
 from fusion.settings import Settings
-from fusion.web import PAGE, WebServer
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -69,7 +69,9 @@ def test_every_file_of_the_page_is_served_with_its_type(web: WebServer) -> None:
 
 def test_nothing_outside_the_page_is_served(web: WebServer) -> None:
     with socket.create_connection(("127.0.0.1", web.port), timeout=5) as raw:
-        raw.sendall(b"GET /../fusion/web.py HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        raw.sendall(
+            b"GET /../fusion/serving/web.py HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
         assert raw.recv(100).startswith(b"HTTP/1.1 404")
 
 

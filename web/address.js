@@ -44,7 +44,7 @@ function atPorts(page, direct) {
   };
 }
 
-/** The secret that an invitation carries after the `#`, where browsers keep it to themselves. */
+/** The secret that the startup banner carries after the `#`, where browsers keep it to themselves. */
 export function tokenOf(page) {
   return new URLSearchParams(new URL(page).hash.slice(1)).get("token") ?? "";
 }

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from websockets.exceptions import ConnectionClosed
 
-from fusion import tls
 from fusion.errors import FusionError
+from fusion.serving import tls
 from fusion.settings import Settings, parse
 from whisper_live.client import (
     SAMPLE_RATE,

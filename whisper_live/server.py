@@ -27,12 +27,12 @@ from websockets.exceptions import ConnectionClosed
 from fusion.board import Board, Phase, Service
 from fusion.channels import Inbox, Outbox
 from fusion.errors import ChannelFullError, ProtocolError
-from fusion.http import Door
 from fusion.messages import Message, SessionEnded, SessionStarted
-from fusion.ports import open_port
 from fusion.receiving import received
 from fusion.selection import TRANSCRIBERS, choose, module, survey
 from fusion.service import child_process
+from fusion.serving.access import Door
+from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.supervisor import Links
 from whisper_live.events import (

@@ -15,8 +15,8 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
 
 from fusion.board import Board, Phase, Service
+from fusion.serving.web import PAGE, WebServer
 from fusion.settings import Settings
-from fusion.web import PAGE, WebServer
 from tests.browser.fake_server import FakeServer
 from tests.nginx import Nginx
 

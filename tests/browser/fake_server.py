@@ -21,8 +21,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from fusion.serving.tls import ssl_context
 from fusion.settings import Settings
-from fusion.tls import ssl_context
 from voices.sending import UNSPOKEN
 
 WORDS = ["How old is", "How old is the Brooklyn", "How old is the Brooklyn Bridge?"]

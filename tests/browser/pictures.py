@@ -17,8 +17,8 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from fusion.board import Board, Phase, Service
+from fusion.serving.web import WebServer
 from fusion.settings import Settings
-from fusion.web import WebServer
 from tests.browser.conftest import CHROMIUM, DESKTOP, QUIET
 from tests.browser.look import answer, notice, state, wait_until
 from tests.running import RunningServer

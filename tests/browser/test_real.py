@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from fusion.web import PAGE
+from fusion.serving.web import PAGE
 from tests.browser.conftest import Open
 from tests.browser.look import (
     answer,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from fusion.web import WebServer
+from fusion.serving.web import WebServer
 from tests.browser.conftest import Open, speech_like
 from tests.browser.fake_server import CLAUSES, TONE, WORDS, FakeServer
 from tests.browser.look import (

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import expect
 
 from fusion.board import Board, Phase, Service
+from fusion.serving.web import WebServer
 from fusion.settings import Settings
-from fusion.web import WebServer
 from tests.browser.conftest import Open, speech_like
 from tests.browser.fake_server import CLAUSES, FakeServer
 from tests.browser.look import (

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import segno
 
+from fusion.serving.tls import is_made_here, machine_addresses
 from fusion.settings import Settings
-from fusion.tls import is_made_here, machine_addresses
 
 ANY_ADDRESS = ("", "0.0.0.0", "::")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -25,7 +25,7 @@ def page_address(settings: Settings, host: str, port: int) -> str:
     return f"{scheme}://{name}:{port}/{secret}"
 
 
-def invitation(settings: Settings, port: int) -> str:
+def startup_banner(settings: Settings, port: int) -> str:
     """Some lines for the terminal; with TLS also a QR code for a phone."""
     everywhere = settings.host in ANY_ADDRESS
     here = page_address(settings, "localhost" if everywhere else settings.host, port)

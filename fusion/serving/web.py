@@ -31,13 +31,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fusion.board import Board, Service
 from fusion.errors import ConfigurationError
-from fusion.relay import Relay
+from fusion.serving.relay import Relay
+from fusion.serving.tls import loopback_context, ssl_context
 from fusion.settings import Settings
-from fusion.tls import loopback_context, ssl_context
 
 logger = logging.getLogger(__name__)
 
-PAGE = Path(__file__).resolve().parent.parent / "web"
+PAGE = Path(__file__).resolve().parents[2] / "web"
 RETRY_AFTER = 2  # seconds; models take from two seconds to some minutes to load
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0

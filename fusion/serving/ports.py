@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from websockets.asyncio.server import ServerConnection, serve
 
-from fusion import tls
 from fusion.errors import ConfigurationError
-from fusion.http import Door
+from fusion.serving import tls
+from fusion.serving.access import Door
 from fusion.settings import Settings
 
 Welcome = Callable[[ServerConnection, Door], Awaitable[None]]
