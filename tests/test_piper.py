@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion import models
 from fusion.errors import ConfigurationError, ModelError
+from fusion.models import lookup
 from fusion.settings import Settings
 from voices import piper, vits
 from voices.base import Voice
@@ -249,7 +249,7 @@ def test_a_failing_model_is_a_model_error(voice: PiperVoice) -> None:
 
 
 def test_close_twice() -> None:
-    path = models.fetch("en_US-joe-medium", Settings().cache_folder)
+    path = lookup.fetch("en_US-joe-medium", Settings().cache_folder)
     voice = PiperVoice(path)
     voice.close()
     voice.close()
@@ -272,7 +272,7 @@ def test_a_broken_configuration_is_named(tmp_path: Path, config: str) -> None:
 
 
 def test_a_broken_model_is_named(tmp_path: Path) -> None:
-    real = models.fetch("en_US-joe-medium", Settings().cache_folder)
+    real = lookup.fetch("en_US-joe-medium", Settings().cache_folder)
     model = tmp_path / "ann.onnx"
     model.write_bytes(b"not a model")
     config = json.loads(Path(f"{real}.json").read_text())

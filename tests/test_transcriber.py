@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fusion.errors import ModelError
-from fusion.models import resolve
+from fusion.models.lookup import resolve
 from fusion.settings import Settings, parse
 from tests.recordings import load
 from whisper_live.events import Transcribe, Urgency

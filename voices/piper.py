@@ -31,9 +31,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 from piper import PiperVoice as Phonemizer
 from piper.config import PiperConfig
 
-from fusion import models
 from fusion.errors import ConfigurationError, ModelError
-from fusion.model_sources import VOICE
+from fusion.models import lookup
+from fusion.models.sources import VOICE
 from fusion.settings import Settings
 from voices import vits
 
@@ -78,7 +78,7 @@ def load(settings: Settings) -> PiperVoice:
 
     Raises ConfigurationError when there is no such voice or its files are not one.
     """
-    path = models.resolve(settings.voice, VOICE, settings.cache_folder)
+    path = lookup.resolve(settings.voice, VOICE, settings.cache_folder)
     # Language model and voice work at the same time: half of the budget is the voice's, and it
     # makes several sentences at once rather than one with several threads, which gains little.
     return PiperVoice(path, max_concurrent=max(1, settings.cpu_threads // 2))

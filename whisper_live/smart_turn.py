@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
 from fusion.errors import ModelError
-from fusion.models import resolve
+from fusion.models.lookup import resolve
 from fusion.settings import Settings
 
 MODEL = "smart-turn-v3.2"

@@ -26,7 +26,7 @@ from faster_whisper.tokenizer import Tokenizer
 from numpy.typing import NDArray
 
 from fusion.errors import ModelError
-from fusion.models import resolve
+from fusion.models.lookup import resolve
 from fusion.settings import Settings
 from whisper_live.transcribers import guards
 from whisper_live.transcribers.base import (

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from fusion import hub
+from fusion.models import hub
 
 WHISPER = "whisper"
 LLM = "llm"

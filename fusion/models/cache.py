@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fusion.errors import ConfigurationError
-from fusion.model_sources import (
+from fusion.models.sources import (
     BLOCK_BYTES,
     POLL_SECONDS,
     WHISPER,

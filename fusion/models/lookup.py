@@ -1,0 +1,82 @@
+"""From the name of a model to its path: a name of the table, a path, or a name on the hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from fusion.errors import ConfigurationError
+from fusion.models import hub
+from fusion.models.cache import ensure, say
+from fusion.models.sources import VOICE, WHISPER, Progress
+from fusion.models.table import MODELS
+
+HUB_NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(:(?P<file>[^:]+))?")
+WHISPER_PATTERNS = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json")
+VOCABULARY_PATTERN = "vocabulary.*"
+
+
+def default_cache() -> Path:
+    """The cache folder where nothing is said: the default of the setting `cache`."""
+    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    folder = os.environ.get("WHISPERFUSION_CACHE", str(Path(home, "whisperfusion")))
+    return Path(folder).expanduser()
+
+
+def fetch(name: str, cache: Path, progress: Progress = say) -> Path:
+    """Return the path of a model of the table, fetched if it is not in `cache` yet.
+
+    whisper: a folder with model.bin, config.json, tokenizer.json and vocabulary.txt.
+    llm: a GGUF file. voice: an .onnx file with its .onnx.json beside it. turn: an .onnx file.
+    Raises ConfigurationError for an unknown name or when it cannot be had.
+    """
+    for model in MODELS:
+        if model.name == name:
+            return ensure(model, cache, progress)
+    raise ConfigurationError(f"There is no model {name}; known are {known_names()}.")
+
+
+def resolve(name: str, kind: str, cache: Path, progress: Progress = say) -> Path:
+    """Return the path of a model given as a name of the table, a path or a name on the hub.
+
+    `kind` is one of WHISPER, LLM, VOICE and TURN. On the hub a Whisper model is `owner/repo` (a
+    folder as `fetch` gives it), every other kind `owner/repo:file`. A path is returned as it is.
+    Raises ConfigurationError when there is no such model or it cannot be had.
+    """
+    if any(model.name == name and model.kind == kind for model in MODELS):
+        return fetch(name, cache, progress)
+    path = Path(name).expanduser()
+    if name and path.exists():
+        return path
+    if match := HUB_NAME.fullmatch(name):
+        return _from_hub(name, match["repository"], match["file"], kind, cache)
+    raise ConfigurationError(
+        f"There is no {kind} model {name!r}: give one of {known_names(kind)}, the path of a model, or "
+        "owner/repo:file of the Hugging Face hub."
+    )
+
+
+def _from_hub(name: str, repository: str, file: str | None, kind: str, cache: Path) -> Path:
+    folder = cache / "hub"
+    try:
+        if kind == WHISPER:
+            return hub.cached_snapshot(repository, (*WHISPER_PATTERNS, VOCABULARY_PATTERN), folder)
+        if file is None:
+            raise ConfigurationError(
+                f"There is no {kind} model {name} here, and for the Hugging Face hub the file is "
+                f"missing: write {repository}:FILE."
+            )
+        if kind == VOICE:
+            hub.cached_file(repository, f"{file}.json", folder)
+        return hub.cached_file(repository, file, folder)
+    except hub.HubError as error:
+        raise ConfigurationError(
+            f"The {kind} model {name} is neither a path here nor one of {known_names(kind)}, and the "
+            f"Hugging Face hub does not give it ({error}): correct the name or connect this "
+            "machine to the network."
+        ) from error
+
+
+def known_names(kind: str | None = None) -> str:
+    return ", ".join(model.name for model in MODELS if kind in (None, model.kind))
