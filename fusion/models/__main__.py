@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusion.errors import ConfigurationError
+from fusion.models import table
 from fusion.models.lookup import default_cache, fetch
-from fusion.models.table import MODELS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,14 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="list the models and end")
     options = parser.parse_args(arguments)
     if options.list:
-        for model in MODELS:
+        for model in table.MODELS:
             mark = "*" if model.default else " "
             size = sum(file.size for file in model.files) / 1e6
             print(f"{mark} {model.name:18} {model.kind:8} {size:4.0f} MB  {model.about}")
         print("* fetched by default")
         return 0
     try:
-        for name in options.names or [model.name for model in MODELS if model.default]:
+        for name in options.names or [model.name for model in table.MODELS if model.default]:
             print(fetch(name, options.cache.expanduser()))
     except ConfigurationError as error:
         print(error, file=sys.stderr)

@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 
 from fusion.errors import ConfigurationError
-from fusion.models import hub
+from fusion.models import hub, table
 from fusion.models.cache import ensure, say
 from fusion.models.sources import VOICE, WHISPER, Progress
-from fusion.models.table import MODELS
 
 HUB_NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(:(?P<file>[^:]+))?")
 WHISPER_PATTERNS = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json")
@@ -31,7 +30,7 @@ def fetch(name: str, cache: Path, progress: Progress = say) -> Path:
     llm: a GGUF file. voice: an .onnx file with its .onnx.json beside it. turn: an .onnx file.
     Raises ConfigurationError for an unknown name or when it cannot be had.
     """
-    for model in MODELS:
+    for model in table.MODELS:
         if model.name == name:
             return ensure(model, cache, progress)
     raise ConfigurationError(f"There is no model {name}; known are {known_names()}.")
@@ -44,7 +43,7 @@ def resolve(name: str, kind: str, cache: Path, progress: Progress = say) -> Path
     folder as `fetch` gives it), every other kind `owner/repo:file`. A path is returned as it is.
     Raises ConfigurationError when there is no such model or it cannot be had.
     """
-    if any(model.name == name and model.kind == kind for model in MODELS):
+    if any(model.name == name and model.kind == kind for model in table.MODELS):
         return fetch(name, cache, progress)
     path = Path(name).expanduser()
     if name and path.exists():
@@ -52,8 +51,8 @@ def resolve(name: str, kind: str, cache: Path, progress: Progress = say) -> Path
     if match := HUB_NAME.fullmatch(name):
         return _from_hub(name, match["repository"], match["file"], kind, cache)
     raise ConfigurationError(
-        f"There is no {kind} model {name!r}: give one of {known_names(kind)}, the path of a model, or "
-        "owner/repo:file of the Hugging Face hub."
+        f"There is no {kind} model {name!r}: give one of {known_names(kind)}, the path of a "
+        "model, or owner/repo:file of the Hugging Face hub."
     )
 
 
@@ -72,11 +71,11 @@ def _from_hub(name: str, repository: str, file: str | None, kind: str, cache: Pa
         return hub.cached_file(repository, file, folder)
     except hub.HubError as error:
         raise ConfigurationError(
-            f"The {kind} model {name} is neither a path here nor one of {known_names(kind)}, and the "
-            f"Hugging Face hub does not give it ({error}): correct the name or connect this "
+            f"The {kind} model {name} is neither a path here nor one of {known_names(kind)}, and "
+            f"the Hugging Face hub does not give it ({error}): correct the name or connect this "
             "machine to the network."
         ) from error
 
 
 def known_names(kind: str | None = None) -> str:
-    return ", ".join(model.name for model in MODELS if kind in (None, model.kind))
+    return ", ".join(model.name for model in table.MODELS if kind in (None, model.kind))
