@@ -29,7 +29,7 @@ run: models ## start WhisperFusion and say which address to open
 	@exec $(VENV)/bin/python main.py $(ARGS)
 
 demo: models ## start it if need be, ask it a spoken question, write reply.wav
-	@exec $(VENV)/bin/python -m whisper_live.demo $(ARGS)
+	@exec $(VENV)/bin/python -m whisper_live.client.demo $(ARGS)
 
 models: $(RUN_STAMP) ## fetch the default models into the cache
 	@$(VENV)/bin/python -m fusion.models >/dev/null

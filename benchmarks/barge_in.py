@@ -18,13 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.figures import median, p95, report
+from benchmarks.simulated_user import person
 from benchmarks.voice_to_voice import address
 from fusion.errors import FusionError
 from tests.recordings import FOLDER, load
 from tests.running import RunningServer
 from whisper_live.client import SAMPLE_RATE, Notice, Sound
-from whisper_live.recorded_person import person
-from whisper_live.sound_files import read_wav
+from whisper_live.client.sound_files import read_wav
 
 _QUESTION = "meaning_of_life"  # its answer takes some twenty seconds
 _LISTENED = 2.0

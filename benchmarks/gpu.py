@@ -23,7 +23,7 @@ import torch
 
 from fusion.settings import Settings
 from tests.recordings import FOLDER
-from whisper_live.sound_files import read_wav
+from whisper_live.client.sound_files import read_wav
 from whisper_live.transcribers.base import SAMPLE_RATE, WINDOW_SECONDS, TranscriptionRequest
 
 Figures = dict[str, float]

@@ -30,7 +30,7 @@ from benchmarks.figures import median, p95, report
 from fusion.settings import Settings
 from tests.running import RunningServer
 from whisper_live.client import Server, Transcript, talk
-from whisper_live.sound_files import read_wav
+from whisper_live.client.sound_files import read_wav
 from whisper_live.transcribers import faster_whisper
 from whisper_live.transcribers.base import (
     SAMPLE_RATE,

@@ -23,12 +23,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.figures import median, p95
+from benchmarks.simulated_user import SimulatedUser, person
 from benchmarks.transcription import spoken_words, word_errors
 from fusion.errors import FusionError
 from tests.running import RunningServer
 from whisper_live.client import SAMPLE_RATE, Notice, Server, Sound
-from whisper_live.recorded_person import RecordedPerson, person
-from whisper_live.sound_files import read_wav
+from whisper_live.client.sound_files import read_wav
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -119,7 +119,7 @@ async def say(running: RunningServer, recording: Recording, turn: Turn, delay: f
         turn.error = str(error)
 
 
-async def first_sound(someone: RecordedPerson, ended: float) -> Sound:
+async def first_sound(someone: SimulatedUser, ended: float) -> Sound:
     """The first sound of the last turn, once that turn covers all that was said."""
     deadline = time.monotonic() + _ANSWER_TIMEOUT
     while time.monotonic() < deadline:

@@ -110,8 +110,8 @@ server_is_ready() {
 
 # Twice, as the first turn of a server may still compile something.
 conversation() {
-    docker compose exec --no-TTY whisperfusion python3 -m whisper_live.demo &&
-        docker compose exec --no-TTY whisperfusion python3 -m whisper_live.demo
+    docker compose exec --no-TTY whisperfusion python3 -m whisper_live.client.demo &&
+        docker compose exec --no-TTY whisperfusion python3 -m whisper_live.client.demo
 }
 
 memory_is_left() {

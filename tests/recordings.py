@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_live.sound_files import read_wav
+from whisper_live.client.sound_files import read_wav
 
 FOLDER = Path(__file__).parent / "audio"
 

@@ -178,7 +178,7 @@ def test_the_model_of_the_environment_is_checked(host: GpuHost, model: str, kind
         ("check_models transcription", 7, "pass"),
         ("check_models language_model", 8, "pass"),
         ("compose up", 9, "not run"),
-        ("whisper_live.demo", 10, "pass"),
+        ("whisper_live.client.demo", 10, "pass"),
     ],
 )
 def test_a_failure_is_told_with_its_reason(

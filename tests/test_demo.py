@@ -25,7 +25,7 @@ from whisper_live.client import (
     Sound,
     Transcript,
 )
-from whisper_live.sound_files import read_wav
+from whisper_live.client.sound_files import read_wav
 
 LOUD = np.full(2400, 0.5, np.float32)
 GOOD: list[Event] = [
@@ -93,7 +93,7 @@ def test_nobody_there_has_no_health() -> None:
 
 def run(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "whisper_live.demo", *flags],
+        [sys.executable, "-m", "whisper_live.client.demo", *flags],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

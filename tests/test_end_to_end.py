@@ -14,10 +14,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from benchmarks.simulated_user import SimulatedUser, person
 from tests.recordings import load
 from tests.running import RunningServer
 from whisper_live.client import Failure, Notice, ReplyText, Server, Sound, Transcript
-from whisper_live.recorded_person import RecordedPerson, person
 
 pytestmark = pytest.mark.e2e
 
@@ -26,7 +26,7 @@ def at(running: RunningServer) -> Server:
     return Server("127.0.0.1", running.transcription_port, running.speech_port)
 
 
-async def answered(someone: RecordedPerson, turns: int = 1) -> ReplyText:
+async def answered(someone: SimulatedUser, turns: int = 1) -> ReplyText:
     """Wait until so many turns are answered and spoken."""
     while len(someone.replies()) < turns:
         count = len(someone.replies())

@@ -17,8 +17,8 @@ from fusion.errors import FusionError
 from tests.scripted_server import ScriptedServer, say, scripted
 from whisper_live import terminal
 from whisper_live.client import Event, Failure, Notice, ReplyText, Segment, Transcript
-from whisper_live.sound_card import SoundBuffer, microphone, speaker
-from whisper_live.sound_files import read_wav, write_wav
+from whisper_live.client.sound_card import SoundBuffer, microphone, speaker
+from whisper_live.client.sound_files import read_wav, write_wav
 
 TONE = (np.sin(np.arange(16_000) * 2 * np.pi * 440 / 16_000) / 2).astype(np.float32)
 

@@ -13,7 +13,7 @@ from typing import TextIO
 from websockets.exceptions import ConnectionClosed
 
 from fusion.errors import FusionError
-from whisper_live.client import (
+from whisper_live.client.conversation import (
     CHUNK,
     SAMPLE_RATE,
     SPEECH_RATE,
@@ -30,8 +30,8 @@ from whisper_live.client import (
     Transcript,
     talk,
 )
-from whisper_live.sound_card import SoundBuffer, microphone, speaker
-from whisper_live.sound_files import read_wav, write_wav
+from whisper_live.client.sound_card import SoundBuffer, microphone, speaker
+from whisper_live.client.sound_files import read_wav, write_wav
 
 
 class Screen:

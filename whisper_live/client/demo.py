@@ -1,4 +1,4 @@
-"""`python -m whisper_live.demo`: ask the server a spoken question and show what comes back.
+"""`python -m whisper_live.client.demo`: ask the server a spoken question and show what comes back.
 
 Takes the flags of `main.py`. When no server answers on their ports it starts one with them, and
 stops it at the end. Exits non-zero unless the question was heard, answered and spoken.
@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from fusion.errors import FusionError
 from fusion.serving import tls
 from fusion.settings import Settings, parse
-from whisper_live.client import (
+from whisper_live.client.conversation import (
     SAMPLE_RATE,
     SPEECH_RATE,
     Closed,
@@ -40,8 +40,8 @@ from whisper_live.client import (
     Transcript,
     talk,
 )
-from whisper_live.sound_files import read_wav, write_wav
-from whisper_live.terminal import Screen
+from whisper_live.client.sound_files import read_wav, write_wav
+from whisper_live.client.terminal import Screen
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDINGS = ROOT / "tests" / "audio"

@@ -36,7 +36,7 @@ E = TypeVar("E", bound=Event)
 CHUNK_SECONDS = CHUNK / SAMPLE_RATE
 
 
-class RecordedPerson:
+class SimulatedUser:
     """Says recordings into a conversation and remembers everything that comes back.
 
     `echo` is the gain at which the microphone hears the machine's voice (0.1 is -20 dB).
@@ -132,10 +132,10 @@ class RecordedPerson:
 @contextlib.asynccontextmanager
 async def person(
     server: Server, *, echo: float = 0.0, **handshake: Any
-) -> AsyncIterator[RecordedPerson]:
+) -> AsyncIterator[SimulatedUser]:
     """A person in a conversation with the server, with the microphone open."""
     async with talk(server, **handshake) as conversation:
-        someone = RecordedPerson(conversation, echo)
+        someone = SimulatedUser(conversation, echo)
         tasks = [
             asyncio.create_task(someone._microphone()),
             asyncio.create_task(someone._collect()),

@@ -1,13 +1,4 @@
-"""The Python client, as a library: both sockets of one conversation.
-
-    async with talk(Server("localhost"), language="en") as conversation:
-        started = await conversation.stream(samples)
-        await conversation.end_of_audio()
-        async for event in conversation.events():
-            ...
-
-`python -m whisper_live.client` is the same as a command: see `whisper_live/terminal.py`.
-"""
+"""One conversation over both sockets, as a library: see `whisper_live.client`."""
 
 from __future__ import annotations
 
@@ -359,11 +350,3 @@ class Playback:
     def samples(self) -> Samples:
         """All that was or will be heard, without the silence between replies."""
         return np.concatenate([np.zeros(0, np.float32), *(samples for _, samples in self._pieces)])
-
-
-if __name__ == "__main__":
-    import sys
-
-    from whisper_live.terminal import main
-
-    sys.exit(main())
