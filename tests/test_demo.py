@@ -14,7 +14,6 @@ import pytest
 
 from fusion.settings import Settings
 from tests.running import ROOT, RunningServer, free_ports
-from whisper_live import demo
 from whisper_live.client import (
     Closed,
     Event,
@@ -24,6 +23,7 @@ from whisper_live.client import (
     Segment,
     Sound,
     Transcript,
+    demo,
 )
 from whisper_live.client.sound_files import read_wav
 

@@ -152,7 +152,7 @@ def test_the_program_runs_with_what_is_copied(name: str, tmp_path: Path) -> None
                 (tmp_path / target).mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / source, tmp_path / target)
     assert "--max_clients" in run(sys.executable, "main.py", "--help", cwd=tmp_path)
-    questions = "from whisper_live import demo; print(demo.RECORDINGS, demo.QUESTION)"
+    questions = "from whisper_live.client import demo; print(demo.RECORDINGS, demo.QUESTION)"
     folder, question = run(sys.executable, "-c", questions, cwd=tmp_path).split()
     assert Path(folder, question).is_file() and Path(folder, "manifest.json").is_file()
     assert tmp_path in Path(folder).parents

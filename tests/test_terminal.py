@@ -15,8 +15,7 @@ from websockets.asyncio.server import ServerConnection
 
 from fusion.errors import FusionError
 from tests.scripted_server import ScriptedServer, say, scripted
-from whisper_live import terminal
-from whisper_live.client import Event, Failure, Notice, ReplyText, Segment, Transcript
+from whisper_live.client import Event, Failure, Notice, ReplyText, Segment, Transcript, terminal
 from whisper_live.client.sound_card import SoundBuffer, microphone, speaker
 from whisper_live.client.sound_files import read_wav, write_wav
 
