@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fusion.board import Phase, Service
 from fusion.channels import Inbox, Outbox
+from fusion.child_process import child_process
 from fusion.errors import ModelError
 from fusion.messages import (
     Commit,
@@ -31,8 +31,8 @@ from fusion.messages import (
     Withdrawal,
 )
 from fusion.selection import LANGUAGE_MODELS, choose, module, survey
-from fusion.service import child_process
 from fusion.settings import Settings
+from fusion.status import Phase, Service
 from fusion.supervisor import Links
 from language_models.base import ChatMessage, GenerationRequest, LanguageModel
 from language_models.conversation import Conversation
@@ -215,15 +215,15 @@ def _key(generation: Generation) -> tuple[str, int, int]:
 def run(settings: Settings, links: Links) -> None:
     """The body of the process: load the model, then serve until asked to stop."""
     with child_process(Service.LANGUAGE_MODEL, links) as stop:
-        board = links.board
+        status = links.status
         inbox = Inbox(links.transcription_queue, links.authkey)
         neighbours = [Outbox(path, links.authkey) for path in (links.llm_queue, links.audio_queue)]
-        board.report(Service.LANGUAGE_MODEL, Phase.WAITING)
-        while not stop.is_set() and not board.wait_for(Service.TRANSCRIPTION, _HEARTBEAT):
-            board.beat(Service.LANGUAGE_MODEL)
+        status.report(Service.LANGUAGE_MODEL, Phase.WAITING)
+        while not stop.is_set() and not status.wait_for(Service.TRANSCRIPTION, _HEARTBEAT):
+            status.beat(Service.LANGUAGE_MODEL)
         if stop.is_set():
             return
-        board.report(Service.LANGUAGE_MODEL, Phase.LOADING)
+        status.report(Service.LANGUAGE_MODEL, Phase.LOADING)
         model = load(settings)
 
         def send(message: Message) -> None:
@@ -231,15 +231,15 @@ def run(settings: Settings, links: Links) -> None:
                 neighbour.put(message)
 
         service = LanguageModelService(model, settings, send)
-        board.report(Service.LANGUAGE_MODEL, Phase.READY)
+        status.report(Service.LANGUAGE_MODEL, Phase.READY)
         logger.info("ready: %s", model.name)
-        generation = board.generation(Service.TRANSCRIPTION)
+        restart_count = status.restart_count(Service.TRANSCRIPTION)
         while not stop.is_set():
             message = inbox.get(_HEARTBEAT)
-            board.beat(Service.LANGUAGE_MODEL)
-            if board.generation(Service.TRANSCRIPTION) != generation:
+            status.beat(Service.LANGUAGE_MODEL)
+            if status.restart_count(Service.TRANSCRIPTION) != restart_count:
                 # Its sessions died with it. The new ones are introduced only after this.
-                generation = board.generation(Service.TRANSCRIPTION)
+                restart_count = status.restart_count(Service.TRANSCRIPTION)
                 service.forget_all()
             if message is not None:
                 service.handle(message)

@@ -14,13 +14,13 @@ def main() -> int:
     import llm_service
     import tts_service
     from fusion import logs
-    from fusion.board import Service
     from fusion.errors import FusionError
     from fusion.selection import choose, survey
     from fusion.serving import tls
     from fusion.serving.banner import startup_banner
     from fusion.serving.web import WebServer
     from fusion.settings import parse
+    from fusion.status import Service
     from fusion.supervisor import Supervisor
     from whisper_live import server
 
@@ -37,7 +37,7 @@ def main() -> int:
                 Service.LANGUAGE_MODEL: llm_service.run,
             },
         )
-        web = WebServer(settings, supervisor.links.board)
+        web = WebServer(settings, supervisor.links.status)
         if settings.web_port:
             web.start()
             print(startup_banner(settings, web.port), flush=True)

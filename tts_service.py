@@ -17,8 +17,8 @@ from collections.abc import Callable
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from fusion.board import Phase, Service
 from fusion.channels import Inbox, Outbox
+from fusion.child_process import child_process
 from fusion.errors import ModelError
 from fusion.messages import (
     Commit,
@@ -34,10 +34,10 @@ from fusion.messages import (
 )
 from fusion.receiving import received
 from fusion.selection import VOICES, choose, module, survey
-from fusion.service import child_process
 from fusion.serving.access import Door, query
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
+from fusion.status import Phase, Service
 from fusion.supervisor import Links
 from voices.base import Voice
 from voices.sending import Client, Sender, reply_end
@@ -276,23 +276,23 @@ def _unheard_at(client: Client, address: str) -> bool:
 
 
 async def _serve(settings: Settings, links: Links, stop: threading.Event) -> None:
-    board = links.board
+    status = links.status
     inbox = Inbox(links.audio_queue, links.authkey)
     transcription = Outbox(links.llm_queue, links.authkey)
-    door = Door(settings, board.not_ready)
+    door = Door(settings, status.not_ready)
     async with open_port(settings, "speech", door=door, max_size=_MOST_HEARD) as welcome:
-        board.report(Service.VOICE, Phase.LOADING)
+        status.report(Service.VOICE, Phase.LOADING)
         voice = await asyncio.to_thread(load, settings)
         server = SpeechServer(voice, settings, transcription.put)
         welcome.set_result(server.welcome)
-        board.report(Service.VOICE, Phase.READY)
+        status.report(Service.VOICE, Phase.READY)
         logger.info(
             "ready: %s; listening for audio clients on port %d", voice.name, settings.speech_port
         )
-        generation = board.generation(Service.TRANSCRIPTION)
-        async for message in received(inbox, stop, lambda: board.beat(Service.VOICE)):
-            if board.generation(Service.TRANSCRIPTION) != generation:
-                generation = board.generation(Service.TRANSCRIPTION)
+        restart_count = status.restart_count(Service.TRANSCRIPTION)
+        async for message in received(inbox, stop, lambda: status.beat(Service.VOICE)):
+            if status.restart_count(Service.TRANSCRIPTION) != restart_count:
+                restart_count = status.restart_count(Service.TRANSCRIPTION)
                 server.end_all()
             server.check()
             if message is not None:

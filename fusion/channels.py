@@ -9,7 +9,7 @@ What is promised: messages of one sender arrive in order; `put` never blocks; an
 that `put` accepted arrives as long as the receiver lives. What the receiver had taken in when it
 was killed is lost, as its state is. What was still here goes to the successor, before anything that
 is put later, so a receiver ignores messages about sessions that it does not know. Senders learn of
-a restart from `Board.generation` and send the successor what it has to know.
+a restart from `ServiceStatus.restart_count` and send the successor what it has to know.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from fusion.board import Board, Phase, Service
 from fusion.errors import EXIT_CONFIGURATION
 from fusion.settings import Settings
+from fusion.status import Phase, Service, ServiceStatus
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Links:
 
     run_folder: str
     authkey: bytes = field(repr=False)
-    board: Board
+    status: ServiceStatus
     log_level: str = "info"
 
     @property
@@ -88,7 +88,7 @@ class Supervisor:
         # for the next one. It reads this when a service first imports numpy.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._folder = tempfile.TemporaryDirectory(prefix="whisperfusion-")
-        self.links = Links(self._folder.name, os.urandom(32), Board(), settings.log_level)
+        self.links = Links(self._folder.name, os.urandom(32), ServiceStatus(), settings.log_level)
         self._processes: dict[Service, SpawnProcess] = {}
         self._restarts = {service: Restarts() for service in services}
         self._due: dict[Service, float] = {}
@@ -123,7 +123,7 @@ class Supervisor:
             args=(self._settings, self.links),
             name=service.name.lower(),
         )
-        self.links.board.start(service)
+        self.links.status.start(service)
         resource_tracker.ensure_running()  # starting it later would unblock the signal
         # The child inherits the blocked signal, and unblocks it once it knows how to treat Ctrl-C.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -151,7 +151,7 @@ class Supervisor:
         logger.error(
             "%s died (%s); started again in %.1f s", service.label, _cause(process.exitcode), delay
         )
-        self.links.board.report(service, Phase.STOPPED)
+        self.links.status.report(service, Phase.STOPPED)
         self._due[service] = now + delay
         return None
 
@@ -166,14 +166,14 @@ class Supervisor:
             self._start(service)
 
     def _kill_hung(self) -> None:
-        board = self.links.board
+        status = self.links.status
         for service, process in self._processes.items():
-            if board.phase(service) == Phase.READY and board.silence(service) > HUNG_AFTER:
+            if status.phase(service) == Phase.READY and status.silence(service) > HUNG_AFTER:
                 logger.error("%s hangs: no sign of life for %.0f s", service.label, HUNG_AFTER)
                 process.kill()
 
     def _stop(self) -> None:
-        self.links.board.stopping = True
+        self.links.status.stopping = True
         for process in self._processes.values():
             process.terminate()
         deadline = time.monotonic() + STOP_GRACE

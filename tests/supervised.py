@@ -15,16 +15,16 @@ import time
 from pathlib import Path
 
 from fusion import logs, supervisor
-from fusion.board import Phase, Service
+from fusion.child_process import child_process
 from fusion.errors import ConfigurationError, ModelError
-from fusion.service import child_process
 from fusion.settings import Settings
+from fusion.status import Phase, Service
 from fusion.supervisor import Links, Supervisor
 
 
 def _announce(service: Service, settings: Settings, links: Links) -> None:
-    links.board.report(service, Phase.READY)
-    name = f"{service.name}.{links.board.generation(service)}"
+    links.status.report(service, Phase.READY)
+    name = f"{service.name}.{links.status.restart_count(service)}"
     Path(settings.cache, f"{name}.tmp").write_text(str(os.getpid()))
     Path(settings.cache, f"{name}.tmp").rename(Path(settings.cache, name))
 
@@ -39,7 +39,7 @@ def good(settings: Settings, links: Links) -> None:
     with child_process(_service(links), links) as stop:
         _announce(_service(links), settings, links)
         while not stop.wait(0.2):
-            links.board.beat(_service(links))
+            links.status.beat(_service(links))
         Path(settings.cache, f"{_service(links).name}.ended").touch()
 
 
@@ -57,7 +57,7 @@ def deaf(settings: Settings, links: Links) -> None:
         _announce(_service(links), settings, links)
         while True:
             time.sleep(0.2)
-            links.board.beat(_service(links))
+            links.status.beat(_service(links))
 
 
 def misconfigured(settings: Settings, links: Links) -> None:
@@ -71,22 +71,22 @@ def dying(settings: Settings, links: Links) -> None:
 
 
 def hanging(settings: Settings, links: Links) -> None:
-    """Is ready and then gives no sign of life, in its first generation."""
+    """Is ready and then gives no sign of life, in its first life."""
     with child_process(_service(links), links) as stop:
         _announce(_service(links), settings, links)
         while not stop.wait(0.2):
-            if links.board.generation(_service(links)) > 1:
-                links.board.beat(_service(links))
+            if links.status.restart_count(_service(links)) > 0:
+                links.status.beat(_service(links))
 
 
 def fragile(settings: Settings, links: Links) -> None:
-    """One of its threads fails in its first generation."""
+    """One of its threads fails in its first life."""
     with child_process(_service(links), links) as stop:
         _announce(_service(links), settings, links)
-        if links.board.generation(_service(links)) == 1:
+        if links.status.restart_count(_service(links)) == 0:
             threading.Thread(target=lambda: [][0], name="worker").start()
         while not stop.wait(0.2):
-            links.board.beat(_service(links))
+            links.status.beat(_service(links))
 
 
 def main() -> int:

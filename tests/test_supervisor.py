@@ -36,12 +36,12 @@ class Program:
         )
 
     def pid(self, name: str, timeout: float = 30.0) -> int:
-        """Process id of a service's generation, as VOICE.1, once it runs."""
+        """Process id of a service by its restart count, as VOICE.0, once it runs."""
         wait_until((self.folder / name).exists, timeout, f"{name} to start")
         return int((self.folder / name).read_text())
 
     def pids(self) -> list[int]:
-        return [self.pid(f"{name}.1") for name in ("VOICE", "TRANSCRIPTION", "LANGUAGE_MODEL")]
+        return [self.pid(f"{name}.0") for name in ("VOICE", "TRANSCRIPTION", "LANGUAGE_MODEL")]
 
     def finish(self, timeout: float = 10.0) -> tuple[int, str]:
         _, errors = self.process.communicate(timeout=timeout)
@@ -113,9 +113,9 @@ def test_a_service_that_will_not_stop_is_killed(start: Start, kind: str) -> None
 def test_a_killed_service_is_restarted_alone(start: Start, victim: str) -> None:
     program = start()
     pids = program.pids()
-    killed = program.pid(f"{victim}.1")
+    killed = program.pid(f"{victim}.0")
     os.kill(killed, signal.SIGKILL)
-    successor = program.pid(f"{victim}.2")
+    successor = program.pid(f"{victim}.1")
     assert successor != killed
     assert all(alive(pid) for pid in [successor, *pids] if pid != killed)
     program.process.terminate()
@@ -151,7 +151,7 @@ def test_a_service_that_keeps_dying_is_given_up(start: Start) -> None:
 
 def test_an_error_in_a_thread_restarts_its_service(start: Start) -> None:
     program = start("good", "good", "fragile")
-    assert alive(program.pid("LANGUAGE_MODEL.2"))
+    assert alive(program.pid("LANGUAGE_MODEL.1"))
     program.process.terminate()
     code, errors = program.finish()
     assert code == 0
@@ -161,8 +161,8 @@ def test_an_error_in_a_thread_restarts_its_service(start: Start) -> None:
 
 def test_a_service_that_hangs_is_restarted(start: Start) -> None:
     program = start("good", "good", "hanging")
-    hung = program.pid("LANGUAGE_MODEL.1")
-    assert alive(program.pid("LANGUAGE_MODEL.2"))
+    hung = program.pid("LANGUAGE_MODEL.0")
+    assert alive(program.pid("LANGUAGE_MODEL.1"))
     assert not alive(hung)
     program.process.terminate()
     code, errors = program.finish()

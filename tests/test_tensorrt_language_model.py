@@ -380,7 +380,7 @@ def test_when_the_executor_dies_every_reply_says_so_and_the_process_ends(
     model: Any, player: Player, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[Any] = []
-    monkeypatch.setattr(threading, "excepthook", ended.append)  # as fusion/service.py does
+    monkeypatch.setattr(threading, "excepthook", ended.append)  # as fusion/child_process.py does
     player.scripts.append(Script(tokens("abc"), held_from=1))
     reply = model.stream(GenerationRequest(HELLO), Cancellation())
     next(reply)

@@ -16,22 +16,22 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Request, Response
 
-from fusion.board import Board, Phase, Service
 from fusion.errors import ConfigurationError
 from fusion.serving import tls
 from fusion.serving.web import PAGE, WebServer
 from fusion.settings import Settings
+from fusion.status import Phase, Service, ServiceStatus
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
 
 @pytest.fixture
-def board() -> Board:
-    board = Board()
+def status() -> ServiceStatus:
+    status = ServiceStatus()
     for service in Service:
-        board.start(service)
-        board.report(service, Phase.READY)
-    return board
+        status.start(service)
+        status.report(service, Phase.READY)
+    return status
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def web(settings: Settings, board: Board) -> Iterator[WebServer]:
-    server = WebServer(settings, board)
+def web(settings: Settings, status: ServiceStatus) -> Iterator[WebServer]:
+    server = WebServer(settings, status)
     server.start()
     yield server
     server.stop()
@@ -94,33 +94,33 @@ def test_a_browser_keeps_files_but_asks_whether_they_changed(web: WebServer) -> 
     assert again.status_code == 304
 
 
-def test_health_tells_why_it_is_not_ready(web: WebServer, board: Board) -> None:
+def test_health_tells_why_it_is_not_ready(web: WebServer, status: ServiceStatus) -> None:
     assert (get(web, "/healthz").status_code, get(web, "/healthz").text) == (200, "ok")
-    board.report(Service.VOICE, Phase.LOADING)
+    status.report(Service.VOICE, Phase.LOADING)
     response = get(web, "/healthz")
     assert (response.status_code, response.text) == (503, "loading the voice")
     assert int(response.headers["retry-after"]) > 0
 
 
-def test_metrics_count_restarts(web: WebServer, board: Board) -> None:
-    board.start(Service.VOICE)
+def test_metrics_count_restarts(web: WebServer, status: ServiceStatus) -> None:
+    status.start(Service.VOICE)
     text = get(web, "/metrics").text
     assert 'whisperfusion_restarts_total{service="voice"} 1.0' in text
     assert 'whisperfusion_restarts_total{service="transcription"} 0.0' in text
     assert "whisperfusion_ready 0.0" in text
 
 
-def test_a_taken_port_is_one_clear_sentence(settings: Settings, board: Board) -> None:
+def test_a_taken_port_is_one_clear_sentence(settings: Settings, status: ServiceStatus) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server = WebServer(dataclasses.replace(settings, web_port=port), board)
+        server = WebServer(dataclasses.replace(settings, web_port=port), status)
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*--web_port"):
             server.start()
         server.stop()
 
 
-def test_after_stop_the_port_is_free(settings: Settings, board: Board) -> None:
-    server = WebServer(settings, board)
+def test_after_stop_the_port_is_free(settings: Settings, status: ServiceStatus) -> None:
+    server = WebServer(settings, status)
     server.start()
     server.stop()
     server.stop()
@@ -134,7 +134,7 @@ Relayed = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
-async def relayed(settings: Settings, board: Board) -> AsyncIterator[Relayed]:
+async def relayed(settings: Settings, status: ServiceStatus) -> AsyncIterator[Relayed]:
     """Start a port with this handler and the page server in front; returns the relay's address."""
     opened: list[tuple[Server, WebServer]] = []
 
@@ -148,7 +148,7 @@ async def relayed(settings: Settings, board: Board) -> AsyncIterator[Relayed]:
         given = dataclasses.replace(
             settings_of(options), transcription_port=number, speech_port=number
         )
-        web = WebServer(given, board)
+        web = WebServer(given, status)
         await asyncio.to_thread(web.start)
         opened.append((port, web))
         return f"{'wss' if context else 'ws'}://127.0.0.1:{web.port}"
@@ -279,11 +279,11 @@ async def test_a_port_that_dies_is_a_bad_gateway(relayed: Relayed) -> None:
 
 
 async def test_a_port_that_is_not_there_yet_is_said_over_http(
-    settings: Settings, board: Board
+    settings: Settings, status: ServiceStatus
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    web = WebServer(dataclasses.replace(settings, transcription_port=port), board)
+    web = WebServer(dataclasses.replace(settings, transcription_port=port), status)
     await asyncio.to_thread(web.start)
     try:
         with pytest.raises(InvalidStatus) as refusal:

@@ -24,16 +24,16 @@ from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from fusion.board import Board, Phase, Service
 from fusion.channels import Inbox, Outbox
+from fusion.child_process import child_process
 from fusion.errors import ChannelFullError, ProtocolError
 from fusion.messages import Message, SessionEnded, SessionStarted
 from fusion.receiving import received
 from fusion.selection import TRANSCRIBERS, choose, module, survey
-from fusion.service import child_process
 from fusion.serving.access import Door
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
+from fusion.status import Phase, Service, ServiceStatus
 from fusion.supervisor import Links
 from whisper_live.events import (
     Event,
@@ -95,14 +95,14 @@ class TranscriptionServer:
     def __init__(
         self,
         settings: Settings,
-        board: Board,
+        status: ServiceStatus,
         transcriber: Transcriber,
         turn_detector: SmartTurn | None,
         language_model: Outbox,
         voice: Outbox,
     ) -> None:
         self._settings = settings
-        self._board = board
+        self._status = status
         self._transcriber = transcriber
         self._turn_detector = turn_detector
         self._language_model = language_model
@@ -112,7 +112,7 @@ class TranscriptionServer:
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(transcriber, self._transcribed, self._live_dropped)
         self._judges = ThreadPoolExecutor(1, thread_name_prefix="turn-detector")
-        self._generations = self._current_generations()
+        self._restart_counts = self._restart_counts_now()
 
     # -- a connection, from handshake to end ---------------------------------------------------
 
@@ -168,7 +168,7 @@ class TranscriptionServer:
     async def _wait_until_ready(self, connection: ServerConnection) -> None:
         closed = asyncio.ensure_future(connection.wait_closed())
         try:
-            while self._board.not_ready() is not None and not closed.done():
+            while self._status.not_ready() is not None and not closed.done():
                 await asyncio.wait({closed}, timeout=_READY_POLL)
         finally:
             closed.cancel()
@@ -355,19 +355,19 @@ class TranscriptionServer:
 
     def notice_restarts(self) -> None:
         """A neighbour that was restarted knows no session: tell it, and end what it had begun."""
-        before, self._generations = self._generations, self._current_generations()
-        if before == self._generations:
+        before, self._restart_counts = self._restart_counts, self._restart_counts_now()
+        if before == self._restart_counts:
             return
         for client in list(self._clients.values()):
             self._introduce(client)
-            if before[0] != self._generations[0]:
+            if before[0] != self._restart_counts[0]:
                 self._carry_out(client, client.session.language_model_restarted())
-            if before[1] != self._generations[1]:
+            if before[1] != self._restart_counts[1]:
                 self._carry_out(client, client.session.voice_restarted(time.monotonic()))
 
-    def _current_generations(self) -> tuple[int, int]:
-        generation = self._board.generation
-        return generation(Service.LANGUAGE_MODEL), generation(Service.VOICE)
+    def _restart_counts_now(self) -> tuple[int, int]:
+        count = self._status.restart_count
+        return count(Service.LANGUAGE_MODEL), count(Service.VOICE)
 
     async def keep_time(self) -> None:
         """Let time pass for the sessions in which something is under way."""
@@ -407,29 +407,29 @@ def _log(client: Client, timeline: TurnTimeline) -> None:
 
 
 async def _serve(settings: Settings, links: Links, stop: threading.Event) -> None:
-    board = links.board
+    status = links.status
     inbox = Inbox(links.llm_queue, links.authkey)
     language_model = Outbox(links.transcription_queue, links.authkey)
     voice = Outbox(links.audio_queue, links.authkey)
-    door = Door(settings, board.not_ready)
+    door = Door(settings, status.not_ready)
     port = open_port(settings, "transcription", door=door, max_size=settings.max_message_bytes)
     async with port as welcome:
-        board.report(Service.TRANSCRIPTION, Phase.WAITING)
+        status.report(Service.TRANSCRIPTION, Phase.WAITING)
         while not stop.is_set() and not await asyncio.to_thread(
-            board.wait_for, Service.VOICE, _TICK
+            status.wait_for, Service.VOICE, _TICK
         ):
-            board.beat(Service.TRANSCRIPTION)
+            status.beat(Service.TRANSCRIPTION)
         if stop.is_set():
             return
-        board.report(Service.TRANSCRIPTION, Phase.LOADING)
+        status.report(Service.TRANSCRIPTION, Phase.LOADING)
         transcriber = await asyncio.to_thread(load, settings)
         detector = await asyncio.to_thread(load_turn_detector, settings)
-        server = TranscriptionServer(settings, board, transcriber, detector, language_model, voice)
+        server = TranscriptionServer(settings, status, transcriber, detector, language_model, voice)
         welcome.set_result(server.welcome)
-        board.report(Service.TRANSCRIPTION, Phase.READY)
+        status.report(Service.TRANSCRIPTION, Phase.READY)
         logger.info("listening for audio on port %d", settings.transcription_port)
         clock = asyncio.create_task(server.keep_time())
-        async for message in received(inbox, stop, lambda: board.beat(Service.TRANSCRIPTION)):
+        async for message in received(inbox, stop, lambda: status.beat(Service.TRANSCRIPTION)):
             server.notice_restarts()
             if message is not None:
                 server.handle(message)

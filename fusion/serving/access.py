@@ -1,4 +1,4 @@
-"""What both WebSocket ports ask and answer before a handshake. Pure but for the board."""
+"""What both WebSocket ports ask and answer before a handshake. Pure but for the status."""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fusion.board import Board, Service
 from fusion.errors import ConfigurationError
 from fusion.serving.relay import Relay
 from fusion.serving.tls import loopback_context, ssl_context
 from fusion.settings import Settings
+from fusion.status import Service, ServiceStatus
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +59,9 @@ HEADERS = {
 class WebServer:
     """Serves the page from a thread of its own, from `start` to `stop`."""
 
-    def __init__(self, settings: Settings, board: Board) -> None:
+    def __init__(self, settings: Settings, status: ServiceStatus) -> None:
         self._settings = settings
-        self._board = board
+        self._status = status
         self._thread: threading.Thread | None = None
         self._server: uvicorn.Server | None = None
         self._port = settings.web_port
@@ -97,7 +97,7 @@ class WebServer:
 
     def _configuration(self, context: ssl.SSLContext | None) -> uvicorn.Config:
         return uvicorn.Config(
-            application(self._settings, self._board),
+            application(self._settings, self._status),
             log_config=None,
             access_log=False,
             log_level="warning",  # below that it logs addresses, and with them keys and tokens
@@ -112,14 +112,14 @@ class WebServer:
         )
 
 
-def application(settings: Settings, board: Board) -> ASGIApp:
+def application(settings: Settings, status: ServiceStatus) -> ASGIApp:
     """The ASGI application: page, health, metrics and the two relayed sockets."""
     mimetypes.add_type("text/javascript", ".js")  # some systems' tables say text/plain
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_BoardMetrics(board))
+    registry.register(_StatusMetrics(status))
 
     def health(request: Request) -> Response:
-        reason = board.not_ready()
+        reason = status.not_ready()
         if reason is None:
             return PlainTextResponse("ok")
         return PlainTextResponse(reason, 503, headers={"Retry-After": str(RETRY_AFTER)})
@@ -163,14 +163,14 @@ def _adding_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
     return send_with_headers
 
 
-class _BoardMetrics(Collector):
-    """What the status board knows, in the form of Prometheus."""
+class _StatusMetrics(Collector):
+    """What the service status knows, in the form of Prometheus."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, status: ServiceStatus) -> None:
+        self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        ready = self._board.not_ready() is None
+        ready = self._status.not_ready() is None
         yield GaugeMetricFamily(
             "whisperfusion_ready", "1 when the whole pipeline can answer.", value=float(ready)
         )
@@ -178,7 +178,7 @@ class _BoardMetrics(Collector):
             "whisperfusion_restarts", "Times that a service was started again.", labels=["service"]
         )
         for service in Service:
-            again = max(0, self._board.generation(service) - 1)
+            again = self._status.restart_count(service)
             restarts.add_metric([service.name.lower()], again)
         yield restarts
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
 
-from fusion.board import Board, Phase, Service
 from fusion.serving.web import PAGE, WebServer
 from fusion.settings import Settings
+from fusion.status import Phase, Service, ServiceStatus
 from tests.browser.fake_server import FakeServer
 from tests.nginx import Nginx
 
@@ -104,17 +104,17 @@ def fake() -> Iterator[FakeServer]:
 
 
 @pytest.fixture
-def board() -> Board:
+def status() -> ServiceStatus:
     """A pipeline that is ready."""
-    board = Board()
+    status = ServiceStatus()
     for service in Service:
-        board.start(service)
-        board.report(service, Phase.READY)
-    return board
+        status.start(service)
+        status.report(service, Phase.READY)
+    return status
 
 
 @pytest.fixture
-def web(fake: FakeServer, board: Board, tmp_path: Path) -> Iterator[WebServer]:
+def web(fake: FakeServer, status: ServiceStatus, tmp_path: Path) -> Iterator[WebServer]:
     """The real page server in front of the scripted ports."""
     settings = dataclasses.replace(
         Settings(),
@@ -124,7 +124,7 @@ def web(fake: FakeServer, board: Board, tmp_path: Path) -> Iterator[WebServer]:
         speech_port=fake.speech_port,
         cache=str(tmp_path),
     )
-    server = WebServer(settings, board)
+    server = WebServer(settings, status)
     server.start()
     yield server
     server.stop()

@@ -16,9 +16,9 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from fusion.board import Board, Phase, Service
 from fusion.serving.web import WebServer
 from fusion.settings import Settings
+from fusion.status import Phase, Service, ServiceStatus
 from tests.browser.conftest import CHROMIUM, DESKTOP, QUIET
 from tests.browser.look import answer, notice, state, wait_until
 from tests.running import RunningServer
@@ -86,11 +86,11 @@ def browser(flags: list[str]) -> Iterator[Browser]:
 @contextmanager
 def loading() -> Iterator[str]:
     """The page of a server whose voice is not ready."""
-    board = Board()
+    status = ServiceStatus()
     for service in Service:
-        board.start(service)
-        board.report(service, Phase.LOADING if service is Service.VOICE else Phase.READY)
-    server = WebServer(dataclasses.replace(Settings(), host="127.0.0.1", web_port=0), board)
+        status.start(service)
+        status.report(service, Phase.LOADING if service is Service.VOICE else Phase.READY)
+    server = WebServer(dataclasses.replace(Settings(), host="127.0.0.1", web_port=0), status)
     server.start()
     yield f"http://localhost:{server.port}/"
     server.stop()

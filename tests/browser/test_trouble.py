@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from fusion.board import Board, Phase, Service
 from fusion.serving.web import WebServer
 from fusion.settings import Settings
+from fusion.status import Phase, Service, ServiceStatus
 from tests.browser.conftest import Open, speech_like
 from tests.browser.fake_server import CLAUSES, FakeServer
 from tests.browser.look import (
@@ -41,15 +41,15 @@ def speech(tmp_path: Path) -> Path:
 
 
 def test_while_models_load_the_page_says_which(
-    address: str, board: Board, speech: Path, open_page: Open
+    address: str, status: ServiceStatus, speech: Path, open_page: Open
 ) -> None:
-    board.report(Service.VOICE, Phase.LOADING)
+    status.report(Service.VOICE, Phase.LOADING)
     page = open_page(address, speech)
     expect(state(page)).to_contain_text("loading the voice")
     page.get_by_role("button", name="Talk").click()
     expect(state(page)).to_contain_text("loading the voice")
     expect(page.locator("#talk-hint")).to_contain_text("Not heard yet")
-    board.report(Service.VOICE, Phase.READY)
+    status.report(Service.VOICE, Phase.READY)
     expect(state(page)).to_have_text("Listening")
     expect(page.locator("#talk-hint")).to_contain_text("Listening")
 
@@ -70,7 +70,7 @@ def test_a_voice_that_fails_leaves_the_answer_to_read(
 
 
 def test_the_server_restarts_under_the_page(
-    address: str, fake: FakeServer, board: Board, open_page: Open
+    address: str, fake: FakeServer, status: ServiceStatus, open_page: Open
 ) -> None:
     page = open_page(address)
     type_turn(page, "First.")
@@ -80,10 +80,10 @@ def test_the_server_restarts_under_the_page(
     fake.stop()
     expect(state(page)).to_contain_text("No connection")
     expect(page.get_by_role("button", name="Try now")).to_be_visible()
-    board.report(Service.TRANSCRIPTION, Phase.LOADING)
+    status.report(Service.TRANSCRIPTION, Phase.LOADING)
     expect(state(page)).to_contain_text("loading the transcriber")
     fake.start()
-    board.report(Service.TRANSCRIPTION, Phase.READY)
+    status.report(Service.TRANSCRIPTION, Phase.READY)
     expect(state(page)).to_have_text("Connected")
 
     type_turn(page, "Second.")
@@ -154,7 +154,7 @@ def test_a_missing_microphone_is_explained_until_there_is_one(
 
 
 def test_a_server_that_is_away_at_the_first_press_is_no_dead_end(
-    fake: FakeServer, board: Board, speech: Path, tmp_path: Path, open_page: Open
+    fake: FakeServer, status: ServiceStatus, speech: Path, tmp_path: Path, open_page: Open
 ) -> None:
     settings = dataclasses.replace(
         Settings(),
@@ -164,7 +164,7 @@ def test_a_server_that_is_away_at_the_first_press_is_no_dead_end(
         speech_port=fake.speech_port,
         cache=str(tmp_path),
     )
-    before, after = WebServer(settings, board), WebServer(settings, board)
+    before, after = WebServer(settings, status), WebServer(settings, status)
     before.start()
     page = open_page(f"http://localhost:{settings.web_port}/", speech)
     expect(state(page)).to_have_text("Ready when you are")
@@ -286,7 +286,7 @@ def test_the_ports_can_be_used_directly(fake: FakeServer, web: WebServer, open_p
 
 
 @pytest.fixture
-def secure(fake: FakeServer, board: Board, tmp_path: Path) -> Iterator[WebServer]:
+def secure(fake: FakeServer, status: ServiceStatus, tmp_path: Path) -> Iterator[WebServer]:
     settings = dataclasses.replace(
         Settings(), host="127.0.0.1", web_port=0, cache=str(tmp_path / "cache"), tls=True
     )
@@ -297,7 +297,7 @@ def secure(fake: FakeServer, board: Board, tmp_path: Path) -> Iterator[WebServer
             transcription_port=fake.transcription_port,
             speech_port=fake.speech_port,
         ),
-        board,
+        status,
     )
     server.start()
     yield server

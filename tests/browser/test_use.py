@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from fusion.board import Board, Phase, Service
+from fusion.status import Phase, Service, ServiceStatus
 from tests.browser.conftest import Open, speech_like
 from tests.browser.fake_server import CLAUSES, FakeServer
 from tests.browser.look import (
@@ -197,7 +197,7 @@ def test_everything_can_be_done_by_keyboard(
 
 
 def test_a_screen_reader_hears_what_settles_and_not_what_is_spoken_aloud(
-    address: str, board: Board, tmp_path: Path, open_page: Open
+    address: str, status: ServiceStatus, tmp_path: Path, open_page: Open
 ) -> None:
     sound = speech_like(tmp_path / "speech.wav", [(3.5, False), (1.6, True), (30, False)])
     page = open_page(address, sound)
@@ -206,10 +206,10 @@ def test_a_screen_reader_hears_what_settles_and_not_what_is_spoken_aloud(
         new MutationObserver(() => told.push(announcer.textContent))
           .observe(announcer, { childList: true, characterData: true, subtree: true }); }"""
     )
-    board.report(Service.VOICE, Phase.LOADING)
+    status.report(Service.VOICE, Phase.LOADING)
     page.get_by_role("button", name="Talk").click()
     page.wait_for_timeout(2500)
-    board.report(Service.VOICE, Phase.READY)
+    status.report(Service.VOICE, Phase.READY)
     expect(answer(page)).to_contain_text("1883", timeout=15000)
     page.wait_for_timeout(300)
     told = page.evaluate("() => told")
@@ -234,7 +234,7 @@ def axe() -> Path:
 def test_axe_finds_no_fault(
     address: str,
     fake: FakeServer,
-    board: Board,
+    status: ServiceStatus,
     axe: Path,
     scheme: str,
     size: str,
@@ -263,7 +263,7 @@ def test_axe_finds_no_fault(
     faults["keep"] = violations(page)
     page.get_by_role("button", name="Close").click()
 
-    board.report(Service.VOICE, Phase.LOADING)
+    status.report(Service.VOICE, Phase.LOADING)
     fake.stop()
     expect(state(page)).to_contain_text("loading the voice")
     type_turn(page, "Second.")

@@ -1,4 +1,4 @@
-"""The status board: what each service is doing, for all processes to see.
+"""The status status: what each service is doing, for all processes to see.
 
 Shared memory without a lock. Each cell has one writer and is an aligned eight-byte number, which
 the processor writes whole; so a process that is killed can leave nothing half done or locked.
@@ -14,7 +14,7 @@ FRESH = 10.0  # seconds since the heartbeat within which a service counts as ali
 POLL_INTERVAL = 0.05
 
 _COLUMNS = 3
-_PHASE, _HEARTBEAT, _GENERATION = range(_COLUMNS)
+_PHASE, _HEARTBEAT, _STARTS = range(_COLUMNS)
 
 
 class Service(enum.IntEnum):
@@ -40,8 +40,8 @@ class Phase(enum.IntEnum):
     STOPPED = 4
 
 
-class Board:
-    """Phase, heartbeat and generation of each service, and whether the program is to stop.
+class ServiceStatus:
+    """Phase, heartbeat and restart count of each service, and whether the program is to stop.
 
     It travels to a process that is started by `spawn`, as an argument of that process.
     """
@@ -51,9 +51,9 @@ class Board:
         self._cells = context.RawArray("d", len(Service) * _COLUMNS + 1)
 
     def start(self, service: Service) -> None:
-        """A new generation of the service begins. Only the supervisor calls it, once the
+        """The service is started, or started again. Only the supervisor calls it, once the
         predecessor is dead."""
-        self._cells[_cell(service, _GENERATION)] += 1
+        self._cells[_cell(service, _STARTS)] += 1
         self.report(service, Phase.STARTING)
 
     def report(self, service: Service, phase: Phase) -> None:
@@ -67,9 +67,9 @@ class Board:
     def phase(self, service: Service) -> Phase:
         return Phase(int(self._cells[_cell(service, _PHASE)]))
 
-    def generation(self, service: Service) -> int:
-        """How often the service was started; 0 before the first time."""
-        return int(self._cells[_cell(service, _GENERATION)])
+    def restart_count(self, service: Service) -> int:
+        """How often the service was started again after its first time."""
+        return max(0, int(self._cells[_cell(service, _STARTS)]) - 1)
 
     def silence(self, service: Service) -> float:
         """Seconds since the service's last heartbeat."""
@@ -105,7 +105,7 @@ class Board:
         if phase == Phase.READY:
             alive = self.silence(service) < FRESH
             return None if alive else f"{service.label} does not answer"
-        if self.generation(service) > 1:
+        if self.restart_count(service) > 0:
             return f"{service.label} is being restarted"
         verbs = {Phase.STARTING: "starting", Phase.WAITING: "preparing", Phase.LOADING: "loading"}
         return f"{verbs[phase]} {service.label}" if phase in verbs else f"{service.label} stopped"

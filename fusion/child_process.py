@@ -14,8 +14,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 
 from fusion import logs
-from fusion.board import Phase, Service
 from fusion.errors import FusionError
+from fusion.status import Phase, Service
 from fusion.supervisor import Links
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def child_process(service: Service, links: Links) -> Iterator[threading.Event]:
         print(error, file=sys.stderr, flush=True)
         sys.exit(error.exit_status)
     finally:
-        links.board.report(service, Phase.STOPPED)
+        links.status.report(service, Phase.STOPPED)
 
 
 def _end_process(failure: threading.ExceptHookArgs) -> None:
