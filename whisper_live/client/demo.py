@@ -43,7 +43,7 @@ from whisper_live.client.conversation import (
 from whisper_live.client.sound_files import read_wav, write_wav
 from whisper_live.client.terminal import Screen
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RECORDINGS = ROOT / "tests" / "audio"
 QUESTION = "brooklyn_bridge.wav"
 REPLY = "reply.wav"
