@@ -34,7 +34,7 @@ from fusion.messages import (
 )
 from fusion.receiving import received
 from fusion.selection import VOICES, choose, module, survey
-from fusion.serving.access import Door, query
+from fusion.serving.access import AccessPolicy, query
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service
@@ -181,16 +181,16 @@ class SpeechServer:
 
     # -- connections ---------------------------------------------------------------------------
 
-    async def welcome(self, connection: ServerConnection, door: Door) -> None:
+    async def welcome(self, connection: ServerConnection, access: AccessPolicy) -> None:
         """Serve one audio connection until it closes."""
-        if not door.knows(query(connection, "token")):
+        if not access.accepts_token(query(connection, "token")):
             await connection.close(1008, "the token is missing or wrong")
             return
         gone = asyncio.create_task(_ignore(connection))
         try:
             key = query(connection, "key")
             if key is None:
-                await self._serve_address(connection, door.address(connection), gone)
+                await self._serve_address(connection, access.client_address(connection), gone)
             else:
                 await self._serve_key(connection, key, gone)
         finally:
@@ -279,8 +279,8 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     status = links.status
     inbox = Inbox(links.audio_queue, links.authkey)
     transcription = Outbox(links.llm_queue, links.authkey)
-    door = Door(settings, status.not_ready)
-    async with open_port(settings, "speech", door=door, max_size=_MOST_HEARD) as welcome:
+    access = AccessPolicy(settings, status.not_ready)
+    async with open_port(settings, "speech", access=access, max_size=_MOST_HEARD) as welcome:
         status.report(Service.VOICE, Phase.LOADING)
         voice = await asyncio.to_thread(load, settings)
         server = SpeechServer(voice, settings, transcription.put)

@@ -27,7 +27,7 @@ from fusion.messages import (
     SessionStarted,
     SpeechEnded,
 )
-from fusion.serving.access import Door
+from fusion.serving.access import AccessPolicy
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from tests.running import free_ports
@@ -105,8 +105,8 @@ async def running() -> AsyncIterator[Running]:
     reports: list[Message] = []
     voice = Humming()
     server = SpeechServer(voice, settings, reports.append)
-    door = Door(settings, lambda: None)
-    async with open_port(settings, "speech", door=door, max_size=4096) as welcome:
+    access = AccessPolicy(settings, lambda: None)
+    async with open_port(settings, "speech", access=access, max_size=4096) as welcome:
         welcome.set_result(server.welcome)
         yield Running(server, voice, port, reports)
         server.close()

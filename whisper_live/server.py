@@ -30,7 +30,7 @@ from fusion.errors import ChannelFullError, ProtocolError
 from fusion.messages import Message, SessionEnded, SessionStarted
 from fusion.receiving import received
 from fusion.selection import TRANSCRIBERS, choose, module, survey
-from fusion.serving.access import Door
+from fusion.serving.access import AccessPolicy
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
@@ -116,11 +116,11 @@ class TranscriptionServer:
 
     # -- a connection, from handshake to end ---------------------------------------------------
 
-    async def welcome(self, connection: ServerConnection, door: Door) -> None:
+    async def welcome(self, connection: ServerConnection, access: AccessPolicy) -> None:
         """Serve one client until it leaves or its time is up."""
         uid = ""
         try:
-            hello = await self._greet(connection, door)
+            hello = await self._greet(connection, access)
             uid = hello.uid
             if not self._admit(connection):
                 wait = {"uid": uid, "status": "WAIT", "message": self._minutes_to_wait()}
@@ -129,7 +129,7 @@ class TranscriptionServer:
                 return
             try:
                 await self._wait_until_ready(connection)
-                await self._serve(connection, hello, door.address(connection))
+                await self._serve(connection, hello, access.client_address(connection))
             finally:
                 del self._admitted[connection]
         except ProtocolError as error:
@@ -140,7 +140,7 @@ class TranscriptionServer:
         except ConnectionClosed:
             logger.debug("%s left", uid or "a client")
 
-    async def _greet(self, connection: ServerConnection, door: Door) -> Hello:
+    async def _greet(self, connection: ServerConnection, access: AccessPolicy) -> Hello:
         timeout = self._settings.handshake_timeout
         try:
             message = await asyncio.wait_for(connection.recv(), timeout)
@@ -149,7 +149,7 @@ class TranscriptionServer:
                 f'No handshake came within {timeout:g} s; send {{"uid": "me"}} first.'
             ) from None
         hello = parse_hello(message, self._transcriber.languages)
-        if not door.knows(hello.token):
+        if not access.accepts_token(hello.token):
             raise ProtocolError('The "token" is missing or wrong; ask whoever runs this server.')
         return hello
 
@@ -411,8 +411,8 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     inbox = Inbox(links.llm_queue, links.authkey)
     language_model = Outbox(links.transcription_queue, links.authkey)
     voice = Outbox(links.audio_queue, links.authkey)
-    door = Door(settings, status.not_ready)
-    port = open_port(settings, "transcription", door=door, max_size=settings.max_message_bytes)
+    access = AccessPolicy(settings, status.not_ready)
+    port = open_port(settings, "transcription", access=access, max_size=settings.max_message_bytes)
     async with port as welcome:
         status.report(Service.TRANSCRIPTION, Phase.WAITING)
         while not stop.is_set() and not await asyncio.to_thread(

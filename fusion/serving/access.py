@@ -18,7 +18,7 @@ from fusion.settings import Settings
 NotReady = Callable[[], str | None]
 
 
-class Door:
+class AccessPolicy:
     """Decides who may connect to a port, and answers `/healthz` and `/metrics` on it."""
 
     def __init__(self, settings: Settings, not_ready: NotReady) -> None:
@@ -33,7 +33,7 @@ class Door:
         self._token = settings.token
         self._not_ready = not_ready
 
-    def answer(self, connection: ServerConnection, request: Request) -> Response | None:
+    def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """For websockets' `process_request`: a plain HTTP answer, or None to go on."""
         path = urlsplit(request.path).path
         if path == "/healthz":
@@ -46,12 +46,12 @@ class Door:
             del response.headers["Content-Type"]
             response.headers["Content-Type"] = CONTENT_TYPE_LATEST
             return response
-        if not self.welcomes(request.headers):
+        if not self.accepts_origin(request.headers):
             sentence = "Pages of this origin may not connect; see --allowed_origins.\n"
             return _text(http.HTTPStatus.FORBIDDEN, sentence)
         return None
 
-    def welcomes(self, headers: Headers) -> bool:
+    def accepts_origin(self, headers: Headers) -> bool:
         """Whether the page that opens the socket, if it is a page, may do so."""
         origin = headers.get("Origin")
         if origin is None or "*" in self._origins or origin in self._origins:
@@ -60,13 +60,13 @@ class Door:
             return False
         return urlsplit(origin).hostname == urlsplit(f"//{headers.get('Host', '')}").hostname
 
-    def knows(self, token: object) -> bool:
+    def accepts_token(self, token: object) -> bool:
         """Whether a client's token is the server's, where it has one."""
         if not self._token:
             return True
         return isinstance(token, str) and hmac.compare_digest(token.encode(), self._token.encode())
 
-    def address(self, connection: ServerConnection) -> str:
+    def client_address(self, connection: ServerConnection) -> str:
         """Where a client is: its peer address, or what a trusted proxy says it is."""
         peer = str(connection.remote_address[0]) if connection.remote_address else ""
         headers = connection.request.headers if connection.request else Headers()

@@ -10,15 +10,15 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from fusion.errors import ConfigurationError
 from fusion.serving import tls
-from fusion.serving.access import Door
+from fusion.serving.access import AccessPolicy
 from fusion.settings import Settings
 
-Welcome = Callable[[ServerConnection, Door], Awaitable[None]]
+Welcome = Callable[[ServerConnection, AccessPolicy], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
 async def open_port(
-    settings: Settings, purpose: str, *, door: Door, max_size: int
+    settings: Settings, purpose: str, *, access: AccessPolicy, max_size: int
 ) -> AsyncIterator[asyncio.Future[Welcome]]:
     """Listen on the `purpose` port ("transcription" or "speech") for messages of `max_size` bytes.
 
@@ -31,7 +31,7 @@ async def open_port(
 
     async def on_connection(connection: ServerConnection) -> None:
         serve_client = await asyncio.shield(welcome)
-        await serve_client(connection, door)
+        await serve_client(connection, access)
 
     try:
         port = await serve(
@@ -39,7 +39,7 @@ async def open_port(
             settings.host,
             number,
             ssl=tls.ssl_context(settings),
-            process_request=door.answer,
+            process_request=access.process_request,
             compression=None,
             max_size=max_size,
         )
