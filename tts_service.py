@@ -181,7 +181,7 @@ class SpeechServer:
 
     # -- connections ---------------------------------------------------------------------------
 
-    async def welcome(self, connection: ServerConnection, access: AccessPolicy) -> None:
+    async def handle_connection(self, connection: ServerConnection, access: AccessPolicy) -> None:
         """Serve one audio connection until it closes."""
         if not access.accepts_token(query(connection, "token")):
             await connection.close(1008, "the token is missing or wrong")
@@ -280,11 +280,11 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     inbox = Inbox(links.audio_queue, links.authkey)
     transcription = Outbox(links.llm_queue, links.authkey)
     access = AccessPolicy(settings, status.not_ready)
-    async with open_port(settings, "speech", access=access, max_size=_MOST_HEARD) as welcome:
+    async with open_port(settings, "speech", access=access, max_size=_MOST_HEARD) as handler:
         status.report(Service.VOICE, Phase.LOADING)
         voice = await asyncio.to_thread(load, settings)
         server = SpeechServer(voice, settings, transcription.put)
-        welcome.set_result(server.welcome)
+        handler.set_result(server.handle_connection)
         status.report(Service.VOICE, Phase.READY)
         logger.info(
             "ready: %s; listening for audio clients on port %d", voice.name, settings.speech_port

@@ -106,8 +106,8 @@ async def running() -> AsyncIterator[Running]:
     voice = Humming()
     server = SpeechServer(voice, settings, reports.append)
     access = AccessPolicy(settings, lambda: None)
-    async with open_port(settings, "speech", access=access, max_size=4096) as welcome:
-        welcome.set_result(server.welcome)
+    async with open_port(settings, "speech", access=access, max_size=4096) as handler:
+        handler.set_result(server.handle_connection)
         yield Running(server, voice, port, reports)
         server.close()
 

@@ -79,19 +79,19 @@ export class View {
     this.items.clear();
     at("conversation").replaceChildren();
     for (const entry of entries) this.entry(entry);
-    this.welcome();
+    this.showIntroduction();
   }
 
   /** What was typed and could not be sent yet. */
   waiting(texts) {
     const lines = texts.map((text) => said([{ text, settled: false }]));
     at("waiting").replaceChildren(...lines);
-    this.welcome();
+    this.showIntroduction();
     this.follow();
   }
 
-  welcome() {
-    at("welcome").hidden = this.items.size > 0 || at("waiting").hasChildNodes();
+  showIntroduction() {
+    at("introduction").hidden = this.items.size > 0 || at("waiting").hasChildNodes();
   }
 
   /** Show the newest words. */
@@ -108,7 +108,7 @@ export class View {
       at("conversation").append(item);
     }
     fill(item, parts(entry, item));
-    this.welcome();
+    this.showIntroduction();
     if (following) this.follow();
   }
 }

@@ -116,7 +116,7 @@ class TranscriptionServer:
 
     # -- a connection, from handshake to end ---------------------------------------------------
 
-    async def welcome(self, connection: ServerConnection, access: AccessPolicy) -> None:
+    async def handle_connection(self, connection: ServerConnection, access: AccessPolicy) -> None:
         """Serve one client until it leaves or its time is up."""
         uid = ""
         try:
@@ -257,7 +257,9 @@ class TranscriptionServer:
                 if isinstance(message, bytes) and message != END_OF_AUDIO.encode():
                     await self._hear(client, decode_audio(message, client.hello.audio_format))
                 else:
-                    self._obey(client, message if isinstance(message, str) else message.decode())
+                    self._handle_command(
+                        client, message if isinstance(message, str) else message.decode()
+                    )
             except ProtocolError as error:
                 client.tell({"status": "ERROR", "message": str(error)})
 
@@ -273,7 +275,7 @@ class TranscriptionServer:
             client.caught_up.clear()
             await client.caught_up.wait()
 
-    def _obey(self, client: Client, message: str) -> None:
+    def _handle_command(self, client: Client, message: str) -> None:
         now = time.monotonic()
         if message == END_OF_AUDIO:
             events = client.session.end_of_audio(now)
@@ -413,7 +415,7 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     voice = Outbox(links.audio_queue, links.authkey)
     access = AccessPolicy(settings, status.not_ready)
     port = open_port(settings, "transcription", access=access, max_size=settings.max_message_bytes)
-    async with port as welcome:
+    async with port as handler:
         status.report(Service.TRANSCRIPTION, Phase.WAITING)
         while not stop.is_set() and not await asyncio.to_thread(
             status.wait_for, Service.VOICE, _TICK
@@ -425,7 +427,7 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
         transcriber = await asyncio.to_thread(load, settings)
         detector = await asyncio.to_thread(load_turn_detector, settings)
         server = TranscriptionServer(settings, status, transcriber, detector, language_model, voice)
-        welcome.set_result(server.welcome)
+        handler.set_result(server.handle_connection)
         status.report(Service.TRANSCRIPTION, Phase.READY)
         logger.info("listening for audio on port %d", settings.transcription_port)
         clock = asyncio.create_task(server.keep_time())

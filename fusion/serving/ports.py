@@ -13,13 +13,13 @@ from fusion.serving import tls
 from fusion.serving.access import AccessPolicy
 from fusion.settings import Settings
 
-Welcome = Callable[[ServerConnection, AccessPolicy], Awaitable[None]]
+ConnectionHandler = Callable[[ServerConnection, AccessPolicy], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
 async def open_port(
     settings: Settings, purpose: str, *, access: AccessPolicy, max_size: int
-) -> AsyncIterator[asyncio.Future[Welcome]]:
+) -> AsyncIterator[asyncio.Future[ConnectionHandler]]:
     """Listen on the `purpose` port ("transcription" or "speech") for messages of `max_size` bytes.
 
     Clients wait until the future that this yields has what serves them. Raises ConfigurationError
@@ -27,10 +27,10 @@ async def open_port(
     """
     setting = f"{purpose}_port"
     number: int = getattr(settings, setting)
-    welcome: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
+    handler: asyncio.Future[ConnectionHandler] = asyncio.get_running_loop().create_future()
 
     async def on_connection(connection: ServerConnection) -> None:
-        serve_client = await asyncio.shield(welcome)
+        serve_client = await asyncio.shield(handler)
         await serve_client(connection, access)
 
     try:
@@ -49,4 +49,4 @@ async def open_port(
             f"stop the program that uses it or choose another with --{setting}."
         ) from error
     async with port:
-        yield welcome
+        yield handler

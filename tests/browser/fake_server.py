@@ -166,7 +166,7 @@ class FakeServer:
                 if isinstance(message, bytes):
                     await self._hear(client, np.frombuffer(message, "<i2") / 32768.0)
                 else:
-                    await self._obey(client, json.loads(message))
+                    await self._handle_command(client, json.loads(message))
         except ConnectionClosed:
             pass
         finally:
@@ -202,7 +202,7 @@ class FakeServer:
         await client.segments(WORDS[-1], client.began, client.samples / 16000 - 0.6, eos=True)
         self._answer(client)
 
-    async def _obey(self, client: Client, command: dict[str, Any]) -> None:
+    async def _handle_command(self, client: Client, command: dict[str, Any]) -> None:
         self.commands.append(command)
         if command["command"] == "say":
             await self._interrupt(client)

@@ -137,7 +137,7 @@ def test_the_conversation_can_be_copied_and_saved(
 
     page.get_by_role("button", name="Start a new conversation").click()
     expect(page.locator("#conversation .turn")).to_have_count(0)
-    expect(page.locator("#welcome")).to_be_visible()
+    expect(page.locator("#introduction")).to_be_visible()
 
 
 def saved(page: Page, button: str, folder: Path) -> str:
@@ -244,7 +244,7 @@ def test_axe_finds_no_fault(
     if size == "phone":
         page.set_viewport_size(PHONE)
     page.add_script_tag(path=axe)
-    faults = {"welcome": violations(page)}
+    faults = {"introduction": violations(page)}
 
     type_turn(page, "First.")
     wait_for_sound(page)
