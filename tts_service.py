@@ -139,9 +139,9 @@ class SpeechServer:
         spoken = said if client.connection is not None else None
         self._report(SpeechEnded(client.session, turn, spoken, time.monotonic()))
         if client.connection is not None and client.keyed:
-            client.news.append({"event": "flush", "turn": turn})
+            client.pending_events.append({"event": "flush", "turn": turn})
             if speech is not None:
-                client.news.append(reply_end(speech, interrupted=True))
+                client.pending_events.append(reply_end(speech, interrupted=True))
         client.changed.set()
 
     # -- the voice -----------------------------------------------------------------------------
@@ -250,7 +250,7 @@ class SpeechServer:
         """Let the connection hear the session until one of them ends or another takes its place."""
         released = asyncio.create_task(client.bind(connection, keyed=keyed).wait())
         if keyed and self._speakers:
-            client.news.append({"event": "voices", "voices": self._speakers})
+            client.pending_events.append({"event": "voices", "voices": self._speakers})
         self._synthesis.wake()
         try:
             await asyncio.wait({gone, released}, return_when=asyncio.FIRST_COMPLETED)

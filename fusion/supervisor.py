@@ -111,7 +111,7 @@ class Supervisor:
             if asked in ready:
                 return 0
             for service in [service for service, s in sentinels.items() if s in ready]:
-                code = self._bury(service)
+                code = self._reap(service)
                 if code is not None:
                     return code
             self._start_due()
@@ -133,7 +133,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self._processes[service] = process
 
-    def _bury(self, service: Service) -> int | None:
+    def _reap(self, service: Service) -> int | None:
         """Take note of a death. The program's exit code if it has to end, else None."""
         process = self._processes.pop(service)
         process.join(CHECK_INTERVAL)

@@ -82,19 +82,23 @@ class Conversation:
 
     def _messages(self, turns: Sequence[_Turn], question: str) -> list[ChatMessage]:
         """A person who goes on before there was an answer says one thing in two parts."""
-        messages = [ChatMessage("system", as_text(self._system))] if self._system else []
+        messages = (
+            [ChatMessage("system", escape_special_tokens(self._system))] if self._system else []
+        )
         unanswered: list[str] = []
         for turn in turns:
             unanswered.append(turn.question)
             if turn.answer:
-                messages.append(ChatMessage("user", as_text(" ".join(unanswered))))
-                messages.append(ChatMessage("assistant", as_text(turn.answer)))
+                messages.append(ChatMessage("user", escape_special_tokens(" ".join(unanswered))))
+                messages.append(ChatMessage("assistant", escape_special_tokens(turn.answer)))
                 unanswered.clear()
-        messages.append(ChatMessage("user", as_text(" ".join([*unanswered, question]))))
+        messages.append(
+            ChatMessage("user", escape_special_tokens(" ".join([*unanswered, question])))
+        )
         return messages
 
 
-def as_text(said: str) -> str:
+def escape_special_tokens(said: str) -> str:
     """The same words, in which no model finds a mark of its chat template: a space breaks each.
 
     Every model's prompt goes through here. What each file could do by itself depends on the

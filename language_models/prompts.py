@@ -25,7 +25,7 @@ class PromptFormat:
     tokens with which a model begins to speak in another's name. `stop_strings` end it too, for a
     model that goes on writing the conversation by itself. `reserved` is a regular expression of the
     plain words that only the format itself may write; special tokens in what was said are broken
-    before, by `conversation.as_text`.
+    before, by `conversation.escape_special_tokens`.
     """
 
     parts: dict[str, str]
@@ -88,7 +88,7 @@ PHI_FORMATS = {
 """By `--phi_model_type`."""
 
 
-class ReplyCut:
+class StopStringFilter:
     """Ends a reply at the first stop string, wherever the pieces of the stream are cut.
 
     What may be the beginning of a stop string is held back until the next piece decides.

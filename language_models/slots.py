@@ -71,7 +71,7 @@ class Slots:
         """The best slot for this prompt; a busy one if all are: the model must queue for it."""
         with self._lock:
             candidates = [slot for slot in self.all if slot.free] or self.all
-            slot = max(candidates, key=lambda s: (kinship(s.messages, messages), -s.used_at))
+            slot = max(candidates, key=lambda s: (prefix_overlap(s.messages, messages), -s.used_at))
             slot.messages, slot.user, slot.used_at = messages, cancellation, time.monotonic()
         return slot
 
@@ -88,7 +88,7 @@ class Slots:
             user.request()
 
 
-def kinship(held: Sequence[ChatMessage], wanted: Sequence[ChatMessage]) -> int:
+def prefix_overlap(held: Sequence[ChatMessage], wanted: Sequence[ChatMessage]) -> int:
     """How many characters say that two prompts are of one conversation; 0 for strangers.
 
     Equal messages count wherever they stand, as older turns are left out of long conversations.

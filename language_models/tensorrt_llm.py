@@ -26,7 +26,7 @@ from fusion.selection import engines_present, language_engine
 from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from language_models.detokenize import Detokenizer
-from language_models.prompts import CHATML, PHI_FORMATS, PromptFormat, ReplyCut
+from language_models.prompts import CHATML, PHI_FORMATS, PromptFormat, StopStringFilter
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class TensorRTLanguageModel:
         request_id, arrivals = self._replies.open(self._request(request))
         cancellation.on_request(lambda: arrivals.put_nowait(WAKE))
         text = Detokenizer(self._decode)
-        cut = ReplyCut(self._format.stop_strings)
+        cut = StopStringFilter(self._format.stop_strings)
         try:
             for ids in self._tokens(arrivals, cancellation):
                 if piece := cut.push(text.push(ids)):

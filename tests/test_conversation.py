@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models
 
 from fusion.errors import ModelError
 from language_models.base import ChatMessage
-from language_models.conversation import Conversation, as_text
+from language_models.conversation import Conversation, escape_special_tokens
 
 
 def letters(messages: Sequence[ChatMessage]) -> int:
@@ -108,7 +108,7 @@ def special_tokens(text: str) -> list[str]:
 @pytest.mark.parametrize("mark", MARKS)
 def test_a_mark_that_was_typed_is_text(mark: str) -> None:
     assert special_tokens(f"a {mark} b") == [mark]
-    assert special_tokens(as_text(f"a {mark} b")) == []
+    assert special_tokens(escape_special_tokens(f"a {mark} b")) == []
 
 
 @given(
@@ -118,7 +118,7 @@ def test_a_mark_that_was_typed_is_text(mark: str) -> None:
     ).map("".join)
 )
 def test_no_mark_comes_of_parts(said: str) -> None:
-    text = as_text(said)
+    text = escape_special_tokens(said)
     assert special_tokens(text) == []
     assert text.replace(" ", "") == said.replace(" ", "")
 
@@ -143,4 +143,4 @@ def test_nobody_speaks_in_anothers_name() -> None:
     ],
 )
 def test_ordinary_text_is_left_alone(text: str) -> None:
-    assert as_text(text) == text
+    assert escape_special_tokens(text) == text

@@ -19,7 +19,7 @@ from fusion.models import lookup
 from fusion.settings import Settings
 from voices import piper, vits
 from voices.base import Voice
-from voices.piper import PAUSE_GAP, SENTENCE_GAP, Edges, PiperVoice
+from voices.piper import PAUSE_GAP, SENTENCE_GAP, PiperVoice, SilenceTrimmer
 
 SENTENCE = "The bridge was opened in 1883."
 LONG = (
@@ -155,15 +155,15 @@ def test_edges_do_not_depend_on_the_pieces() -> None:
     samples = np.concatenate([quiet, sound, quiet, sound, quiet])
 
     def cut(step: int) -> np.ndarray:
-        edges = Edges(16_000, 0.1)
-        made = [edges.feed(samples[at : at + step]) for at in range(0, len(samples), step)]
-        return np.concatenate([*made, edges.finish(0.1)])
+        trimmer = SilenceTrimmer(16_000, 0.1)
+        made = [trimmer.feed(samples[at : at + step]) for at in range(0, len(samples), step)]
+        return np.concatenate([*made, trimmer.finish(0.1)])
 
     whole = cut(len(samples))
     assert len(whole) == pytest.approx(160 + 5000 + 3000 + 5000 + 1600, abs=320)
     assert np.array_equal(cut(160), whole)
     assert len(cut(1000)) == pytest.approx(len(whole), abs=320)
-    assert not len(Edges(16_000, 0.1).finish(0.2))
+    assert not len(SilenceTrimmer(16_000, 0.1).finish(0.2))
 
 
 def test_a_cancel_stops_the_model_in_the_middle_of_its_work(voice: PiperVoice) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from language_models.base import ChatMessage
-from language_models.prompts import CHATML, PHI_2, PHI_3, PHI_FORMATS, ReplyCut
+from language_models.prompts import CHATML, PHI_2, PHI_3, PHI_FORMATS, StopStringFilter
 
 CONVERSATION = (
     ChatMessage("system", "Be brief."),
@@ -73,7 +73,7 @@ def test_a_reply_is_cut_at_the_same_place_however_it_arrives(
     text: str, data: st.DataObject
 ) -> None:
     marks = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=8)) | {0, len(text)})
-    cut = ReplyCut(STOPS)
+    cut = StopStringFilter(STOPS)
     out = ""
     for start, end in pairwise(marks):
         out += cut.push(text[start:end])
@@ -85,7 +85,7 @@ def test_a_reply_is_cut_at_the_same_place_however_it_arrives(
 
 
 def test_certain_text_is_not_held_back() -> None:
-    cut = ReplyCut(STOPS)
+    cut = StopStringFilter(STOPS)
     assert cut.push("It is In") == "It is "
     assert cut.push("dia.") == "India."
     assert cut.finish() == ""

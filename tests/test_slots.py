@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from language_models.base import Cancellation, ChatMessage
-from language_models.slots import Slots, cut_prompt, kinship
+from language_models.slots import Slots, cut_prompt, prefix_overlap
 
 SYSTEM = ChatMessage("system", "Answer in one or two short spoken sentences, without lists.")
 
@@ -28,13 +28,13 @@ def test_a_growing_prompt_ends_at_the_last_whole_word() -> None:
 
 def test_a_growing_message_is_known_and_a_stranger_is_not() -> None:
     held = ask("What is the capital of")
-    assert kinship(held, ask("What is the capital of France?")) > 0
-    assert kinship(held, ask("What did you eat for breakfast today?")) == 0
-    assert kinship((), ask("What is")) == 0
+    assert prefix_overlap(held, ask("What is the capital of France?")) > 0
+    assert prefix_overlap(held, ask("What did you eat for breakfast today?")) == 0
+    assert prefix_overlap((), ask("What is")) == 0
 
 
 def test_a_conversation_whose_oldest_turns_were_left_out_is_known() -> None:
-    assert kinship(ask("One.", "Two.", "Three."), ask("Three.", "Four.", "Five.")) > 0
+    assert prefix_overlap(ask("One.", "Two.", "Three."), ask("Three.", "Four.", "Five.")) > 0
 
 
 def test_slots_are_taken_by_kinship_then_by_age_and_never_while_in_use() -> None:

@@ -304,11 +304,11 @@ def test_the_header_is_whispers_own(library: ModuleType, transcriber: Any, playe
 
     request = TranscriptionRequest(tone(LOW), language="de", task="translate")
     row = transcriber._row(request, 1)
-    steering = library.Steering(player.tokenizer, [row], "cpu")
+    logits_processor = library.WhisperLogitsProcessor(player.tokenizer, [row], "cpu")
     written = []
     for step in range(3):
         logits = torch.randn(1, player.tokenizer.encoding.n_vocab)
-        written.append(int(steering(step, torch.zeros(1, 1), logits).argmax()))
+        written.append(int(logits_processor(step, torch.zeros(1, 1), logits).argmax()))
     text = player.tokenizer.encoding.decode(written)
     assert text == "<|de|><|translate|><|notimestamps|>"
 

@@ -126,14 +126,14 @@ class PiperVoice:
         parts = self._phonemize(text)
         gain = np.float32(_PEAK / self._peak)
         for index, part in enumerate(parts):
-            edges = Edges(self.sample_rate, _AUDIBLE * self._peak)
+            trimmer = SilenceTrimmer(self.sample_rate, _AUDIBLE * self._peak)
             for samples in self._run(self._phonemizer.phonemes_to_ids(part), speaker, cancelled):
-                if len(sound := edges.feed(samples)):
+                if len(sound := trimmer.feed(samples)):
                     yield np.clip(sound * gain, -1.0, 1.0)
             if cancelled():
                 return
             gap = _gap_after("".join(part), text if index == len(parts) - 1 else "")
-            if len(rest := edges.finish(gap)):
+            if len(rest := trimmer.finish(gap)):
                 yield np.clip(rest * gain, -1.0, 1.0)
 
     def close(self) -> None:
@@ -200,7 +200,7 @@ class PiperVoice:
         return inputs
 
 
-class Edges:
+class SilenceTrimmer:
     """Cuts the silence before a sound that comes piece by piece, and makes that after it even.
 
     `threshold` is the root mean square of 10 ms that counts as sound.
@@ -254,14 +254,16 @@ def _read_config(path: Path) -> PiperConfig:
 
 def _open_model(
     path: Path, threads: int
-) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession | None, vits.Halves | None]:
-    """The voice's two halves, or the whole of one that cannot be cut."""
+) -> tuple[
+    onnxruntime.InferenceSession, onnxruntime.InferenceSession | None, vits.SplitModel | None
+]:
+    """The voice's two split_model, or the whole of one that cannot be cut."""
     try:
-        halves = vits.split(path)
-        if halves is None:
+        split_model = vits.split(path)
+        if split_model is None:
             return _open_session(path.read_bytes(), threads), None, None
-        vocoder = _open_session(halves.vocoder, threads)
-        return _open_session(halves.acoustic, threads), vocoder, halves
+        vocoder = _open_session(split_model.vocoder, threads)
+        return _open_session(split_model.acoustic, threads), vocoder, split_model
     except (*_ERRORS, DecodeError, OSError) as error:
         raise ConfigurationError(
             f"{path} is no Piper voice that can be read ({error}): fetch the voice again."

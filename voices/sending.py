@@ -31,7 +31,7 @@ class Client:
     """A session as the voice knows it, with the connection that hears it.
 
     `keyed` is whether a connection named its key: an old client's connection is never given such a
-    session. `news` is what the connection must be told before any more sound goes out. `changed` is
+    session. `pending_events` is what the connection must be told before any more sound goes out. `changed` is
     set when there may be something to send.
     """
 
@@ -41,7 +41,7 @@ class Client:
     keyed: bool = False
     released: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    news: deque[dict[str, object]] = field(default_factory=deque)
+    pending_events: deque[dict[str, object]] = field(default_factory=deque)
     sender: asyncio.Task[None] | None = None
 
     @property
@@ -59,7 +59,7 @@ class Client:
     def release(self) -> None:
         """Be heard by nobody."""
         self.connection = None
-        self.news.clear()
+        self.pending_events.clear()
         self.released.set()
         self.changed.set()
 
@@ -113,8 +113,8 @@ class Sender:
         return True
 
     async def _send_to(self, connection: ServerConnection, speech: Speech | None) -> bool:
-        if self._client.news:
-            await connection.send(json.dumps(self._client.news.popleft()))
+        if self._client.pending_events:
+            await connection.send(json.dumps(self._client.pending_events.popleft()))
             return True
         if speech is None:
             return False
@@ -146,17 +146,17 @@ class Sender:
         if speech.failed:
             # An error as on the other port, and an event as all that is said on this one.
             error = {"event": "error", "status": "ERROR", "message": UNSPOKEN}
-            self._client.news.append({**error, "turn": speech.turn})
-        self._client.news.append(reply_end(speech, interrupted=False))
+            self._client.pending_events.append({**error, "turn": speech.turn})
+        self._client.pending_events.append(reply_end(speech, interrupted=False))
 
     def _announce(self, speech: Speech, clause: SpokenClause) -> None:
         """Say what the sound that comes next is."""
         clause.announced = True
-        turn, news = speech.turn, self._client.news
+        turn, pending = speech.turn, self._client.pending_events
         if not speech.seconds_sent:
-            news.append({"event": "reply_start", "turn": turn})
+            pending.append({"event": "reply_start", "turn": turn})
         at = round(speech.seconds_sent, 3)
-        news.append({"event": "clause", "turn": turn, "text": clause.text, "at": at})
+        pending.append({"event": "clause", "turn": turn, "text": clause.text, "at": at})
 
     async def _send_chunk(
         self, speech: Speech, clause: SpokenClause, connection: ServerConnection

@@ -30,7 +30,7 @@ _VOCODER = "/dec/"
 
 
 @dataclass(frozen=True)
-class Halves:
+class SplitModel:
     """The two models, serialised. `latent` names the frames, float32 [1, channels, frames].
 
     `shared` names what else the vocoder takes from the first half, such as the speaker.
@@ -42,7 +42,7 @@ class Halves:
     shared: tuple[str, ...]
 
 
-def split(path: Path) -> Halves | None:
+def split(path: Path) -> SplitModel | None:
     """Cut a voice before its vocoder; None for a model in which there is none to be seen.
 
     Raises what `onnx.load` raises for a file that is no model.
@@ -62,7 +62,7 @@ def split(path: Path) -> Halves | None:
     vocoder = extractor.extract_model(
         [latent, *sorted(given - {latent})], [entry.name for entry in model.graph.output]
     )
-    return Halves(acoustic.SerializeToString(), vocoder.SerializeToString(), latent, shared)
+    return SplitModel(acoustic.SerializeToString(), vocoder.SerializeToString(), latent, shared)
 
 
 def pieces(frames: int) -> Iterator[tuple[slice, int, int]]:

@@ -78,7 +78,7 @@ class Client:
     connected_at: float
     outgoing: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(_MOST_UNSENT))
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
-    farewell: asyncio.Task[None] | None = None
+    closing: asyncio.Task[None] | None = None
 
     def tell(self, fields: dict[str, object]) -> None:
         """Queue a JSON message; a client that does not read is disconnected."""
@@ -380,10 +380,10 @@ class TranscriptionServer:
                 if client.session.idle(now):
                     continue
                 self._carry_out(client, client.session.tick(now))
-                if client.session.finished(now) and client.farewell is None:
-                    client.farewell = asyncio.create_task(self._say_farewell(client))
+                if client.session.finished(now) and client.closing is None:
+                    client.closing = asyncio.create_task(self._close_when_sent(client))
 
-    async def _say_farewell(self, client: Client) -> None:
+    async def _close_when_sent(self, client: Client) -> None:
         await self._drain(client)
         await client.connection.close(1000, "all is said")
 

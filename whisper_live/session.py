@@ -69,7 +69,7 @@ _QUIET_AFTER = 1.5
 _ECHO_WORDS = 4
 
 # With the last word said, a client that sent END_OF_AUDIO may still be playing this much.
-_FAREWELL = 0.5
+_CLOSE_DELAY = 0.5
 
 
 class Microphone(enum.IntEnum):
@@ -142,7 +142,7 @@ class Session:
         if self._audio_ended_at is None or self._listener.busy:
             return False
         quiet = not self._answers.unanswered() and not self._answers.active(now)
-        return quiet and now - self._audio_ended_at > _FAREWELL
+        return quiet and now - self._audio_ended_at > _CLOSE_DELAY
 
     def history(self) -> tuple[tuple[str, str], ...]:
         """The conversation so far, for a language model that has forgotten it."""

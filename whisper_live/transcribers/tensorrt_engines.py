@@ -85,7 +85,7 @@ class Row:
     limit: int
 
 
-class Steering:
+class WhisperLogitsProcessor:
     """Says at each step what every row of a batch may write, and remembers how sure it was.
 
     A `LogitsProcessor`. It changes the logits in place: the runtime has given the address of its
@@ -195,7 +195,7 @@ class Sessions:
         self,
         encoded: torch.Tensor,
         prompt: torch.Tensor,
-        steering: Steering,
+        logits_processor: WhisperLogitsProcessor,
         max_new_tokens: int,
         end_id: int,
         cancelled: Callable[[], bool],
@@ -213,7 +213,7 @@ class Sessions:
             encoder_output=encoded,
             encoder_input_lengths=torch.full((batch,), positions, device=self._device).int(),
             stopping_criteria=lambda step, input_ids, scores: cancelled(),
-            logits_processor=steering,
+            logits_processor=logits_processor,
             cross_attention_mask=torch.ones((batch, 1, positions), device=self._device).int(),
         )
         written: list[list[int]] = ids[:, 0, length:].tolist()

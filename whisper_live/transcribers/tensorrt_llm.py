@@ -27,7 +27,12 @@ from whisper_live.transcribers.base import (
     Transcript,
     TranscriptionRequest,
 )
-from whisper_live.transcribers.tensorrt_engines import Engines, Row, Sessions, Steering
+from whisper_live.transcribers.tensorrt_engines import (
+    Engines,
+    Row,
+    Sessions,
+    WhisperLogitsProcessor,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -184,16 +189,18 @@ class TensorRTWhisper:
         cancelled: Callable[[], bool],
     ) -> list[Transcript]:
         assert self._sessions is not None
-        steering = Steering(self._tokenizer, rows, self._device)
+        logits_processor = WhisperLogitsProcessor(self._tokenizer, rows, self._device)
         written = self._sessions.decode(
             encoded,
             torch.tensor(prompts, dtype=torch.int32, device=self._device),
-            steering,
+            logits_processor,
             max_new_tokens=len(rows[0].header) + max(row.limit for row in rows),
             end_id=self._tokenizer.eot,
             cancelled=cancelled,
         )
-        marks = zip(written, steering.log_probabilities(), steering.no_speech(), strict=True)
+        marks = zip(
+            written, logits_processor.log_probabilities(), logits_processor.no_speech(), strict=True
+        )
         return [self._transcript(len(rows[0].header), *mark) for mark in marks]
 
     def _row(self, request: TranscriptionRequest, prompt_length: int) -> Row:
