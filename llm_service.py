@@ -53,7 +53,7 @@ class _Client:
 
 
 class LanguageModelService:
-    """Turns messages about sessions into generations, and generations into messages.
+    """FairLock messages about sessions into generations, and generations into messages.
 
     `send` takes what the transcription server and the voice are told; it is called from several
     threads and must not block.

@@ -31,7 +31,7 @@ from fusion import cuda_graphs
 from fusion.errors import ConfigurationError, ModelError
 from fusion.selection import first_gpu
 from fusion.settings import Settings
-from voices.turns import Turns
+from voices.fair_lock import FairLock
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def load(settings: Settings) -> WhisperSpeechVoice:
     Raises ConfigurationError when a package, a model or the speaker's file is missing or broken.
     """
     speaker = _read_speaker(settings.whisperspeech_speaker)
-    gpu = Turns()
+    gpu = FairLock()
     instances = [_Instance(settings, speaker, gpu) for _ in range(settings.whisperspeech_instances)]
     return WhisperSpeechVoice(instances)
 
@@ -150,11 +150,11 @@ class _Instance:
     over each other's memory (torch 2.11 on an H100: an index out of bounds at the first token).
     """
 
-    def __init__(self, settings: Settings, speaker: torch.Tensor | None, gpu: Turns) -> None:
+    def __init__(self, settings: Settings, speaker: torch.Tensor | None, gpu: FairLock) -> None:
         self._pipeline = _load_pipeline(settings)
         self._speaker = self._pipeline.default_speaker if speaker is None else speaker
         compiled = settings.torch_compile and torch.cuda.is_available()
-        self._gpu = gpu if compiled else Turns()
+        self._gpu = gpu if compiled else FairLock()
         self._thread = concurrent.futures.ThreadPoolExecutor(
             1, "whisperspeech", cuda_graphs.allow_in_this_thread if compiled else None
         )

@@ -27,7 +27,7 @@ _LAST_WORDS_TIMEOUT = 1.0
 # The machine's voice may still come back from the room this long after it was sent.
 _ECHO_SECONDS = 0.8
 
-# Turns remembered for a language model that is restarted.
+# FairLock remembered for a language model that is restarted.
 _REMEMBERED = 40
 
 RESTARTED = "The language model was restarted while it worked on this. Please say it again."

@@ -38,7 +38,7 @@ _SILENT_FRAME = np.zeros(round(FRAME_SECONDS * 16_000), np.float32)
 # 38 of 43 true ends of the shared recordings, after 0.2 s 42 of them.
 _JUDGE_AFTER = (0.0, 0.22, 0.4)
 
-# Turns that wait for their transcript; beyond it the client is not read from (see `backlogged`).
+# FairLock that wait for their transcript; beyond it the client is not read from (see `backlogged`).
 _MOST_CLOSING = 4
 
 

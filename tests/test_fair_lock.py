@@ -1,4 +1,4 @@
-"""Turns at what only one thread may use: one at a time, in order, nobody starves."""
+"""FairLock at what only one thread may use: one at a time, in order, nobody starves."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fusion.errors import ModelError
-from voices import turns as module
-from voices.turns import Turns
+from voices import fair_lock as module
+from voices.fair_lock import FairLock
 
 
 def test_threads_alternate_and_are_never_two_at_once() -> None:
-    turns = Turns()
+    turns = FairLock()
     inside: list[int] = []
     order: list[int] = []
     all_here = threading.Barrier(3)
@@ -41,7 +41,7 @@ def test_threads_alternate_and_are_never_two_at_once() -> None:
 
 
 def test_an_error_passes_the_turn_on() -> None:
-    turns = Turns()
+    turns = FairLock()
     with pytest.raises(ZeroDivisionError), turns:
         _ = 1 / 0
     with turns:
@@ -50,7 +50,7 @@ def test_an_error_passes_the_turn_on() -> None:
 
 def test_a_turn_that_never_comes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TIMEOUT", 0.05)
-    turns = Turns()
+    turns = FairLock()
     with ThreadPoolExecutor(1) as others, turns, pytest.raises(ModelError, match="stuck"):
         others.submit(turns.__enter__).result(5)
     with turns:  # whoever gave up is not waited for

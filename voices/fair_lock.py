@@ -12,7 +12,7 @@ from fusion.errors import ModelError
 _TIMEOUT = 300.0
 
 
-class Turns:
+class FairLock:
     """A lock that is taken in the order in which it was asked for, so that nobody starves.
 
     (`threading.Lock` gives no such promise: whoever releases it and asks again mostly has it.)
