@@ -36,7 +36,7 @@ from fusion.status import Phase, Service
 from fusion.supervisor import Links
 from language_models.base import ChatMessage, GenerationRequest, LanguageModel
 from language_models.conversation import Conversation
-from language_models.generations import HEAD_START, Generation, Generations, Rank
+from language_models.generations import HEAD_START, Generation, Generations, Priority
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +96,12 @@ class LanguageModelService:
 
     def _handle_turn(self, client: _Client, message: Message) -> None:
         if isinstance(message, ReadAhead):
-            self._add(message.session, message.turn, 0, message.text, Rank.READ_AHEAD)
+            self._add(message.session, message.turn, 0, message.text, Priority.PREFILL)
         elif isinstance(message, Proposal):
             client.ready = None
-            self._add(message.session, message.turn, message.revision, message.text, Rank.PROPOSED)
+            self._add(
+                message.session, message.turn, message.revision, message.text, Priority.SPECULATIVE
+            )
         elif isinstance(message, Commit):
             self._commit(client, message)
         elif isinstance(message, Withdrawal):
@@ -120,13 +122,15 @@ class LanguageModelService:
             return
         found = self._generations.find(message.session, message.turn, message.revision)
         if found is not None and not found.cancellation.requested:
-            found.rank = Rank.COMMITTED
+            found.priority = Priority.COMMITTED
             return
         self._stop(message.session, turn=message.turn)
-        self._add(message.session, message.turn, message.revision, message.text, Rank.COMMITTED)
+        self._add(message.session, message.turn, message.revision, message.text, Priority.COMMITTED)
 
-    def _add(self, session: str, turn: int, revision: int, question: str, rank: Rank) -> None:
-        self._generations.add(Generation(session, turn, revision, question, rank))
+    def _add(
+        self, session: str, turn: int, revision: int, question: str, priority: Priority
+    ) -> None:
+        self._generations.add(Generation(session, turn, revision, question, priority))
 
     def _stop(self, session: str, turn: int | None = None) -> None:
         for generation in self._generations.of_session(session):
@@ -156,7 +160,7 @@ class LanguageModelService:
         messages = self._prompt(generation)
         if messages is None:
             return
-        if generation.rank == Rank.READ_AHEAD:
+        if generation.priority == Priority.PREFILL:
             self._model.read_ahead(messages, generation.cancellation)
             return
         request = GenerationRequest(
@@ -194,7 +198,7 @@ class LanguageModelService:
             if generation.cancellation.requested:
                 return
             client = self._clients[generation.session]
-            if generation.rank == Rank.COMMITTED:
+            if generation.priority == Priority.COMMITTED:
                 client.conversation.answer(generation.turn, generation.text)
             else:
                 client.ready = generation
@@ -204,7 +208,7 @@ class LanguageModelService:
     def _tell(self, generation: Generation, message: Message) -> None:
         """Nothing is said of a generation that was stopped."""
         with self._lock:
-            if generation.rank != Rank.READ_AHEAD and not generation.cancellation.requested:
+            if generation.priority != Priority.PREFILL and not generation.cancellation.requested:
                 self._send(message)
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from language_models.base import Cancellation, ChatMessage
 
 
-class Rank(enum.IntEnum):
+class Priority(enum.IntEnum):
     """Lower goes first."""
 
     COMMITTED = 0
-    PROPOSED = 1
-    READ_AHEAD = 2
+    SPECULATIVE = 1
+    PREFILL = 2
 
 
 @dataclass(eq=False)
@@ -28,7 +28,7 @@ class Generation:
     turn: int
     revision: int
     question: str
-    rank: Rank
+    priority: Priority
     cancellation: Cancellation = field(default_factory=Cancellation)
     messages: list[ChatMessage] = field(default_factory=list)
     text: str = ""
@@ -50,9 +50,9 @@ class Generations:
 
     def add(self, generation: Generation) -> None:
         """Queue a generation. Newer work ahead of time replaces older of the same session."""
-        if generation.rank != Rank.COMMITTED:
+        if generation.priority != Priority.COMMITTED:
             for older in self.of_session(generation.session):
-                if older.rank >= generation.rank:
+                if older.priority >= generation.priority:
                     self.stop(older)
         self.waiting.append(generation)
 
@@ -63,7 +63,7 @@ class Generations:
         """The generation of a revision, if it is waiting or running."""
         for generation in self.of_session(session):
             known = (generation.turn, generation.revision)
-            if known == (turn, revision) and generation.rank != Rank.READ_AHEAD:
+            if known == (turn, revision) and generation.priority != Priority.PREFILL:
                 return generation
         return None
 
@@ -81,7 +81,7 @@ class Generations:
 
         Stops work done ahead of time that stands in the way of a committed turn.
         """
-        self.waiting.sort(key=lambda generation: generation.rank)
+        self.waiting.sort(key=lambda generation: generation.priority)
         for generation in self.waiting:
             if self._may_start(generation):
                 self.waiting.remove(generation)
@@ -91,14 +91,14 @@ class Generations:
 
     def _may_start(self, generation: Generation) -> bool:
         live = [g for g in self.running if not g.cancellation.requested]
-        if any(g.session == generation.session and g.rank == Rank.COMMITTED for g in live):
+        if any(g.session == generation.session and g.priority == Priority.COMMITTED for g in live):
             return False
-        if generation.rank == Rank.COMMITTED:
-            ahead = [g for g in live if g.rank != Rank.COMMITTED]
+        if generation.priority == Priority.COMMITTED:
+            ahead = [g for g in live if g.priority != Priority.COMMITTED]
             if len(self.running) >= self._most:
                 if ahead:
-                    self.stop(max(ahead, key=lambda g: g.rank))
+                    self.stop(max(ahead, key=lambda g: g.priority))
                 return False
             return True
-        awaited = any(g.rank == Rank.COMMITTED and g.pieces < HEAD_START for g in live)
+        awaited = any(g.priority == Priority.COMMITTED and g.pieces < HEAD_START for g in live)
         return len(self.running) < self._most and not awaited

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fusion.errors import ModelError
-from whisper_live.events import Revision, Transcribe, Urgency
+from whisper_live.events import Priority, Revision, Transcribe
 from whisper_live.scheduler import Job, Scheduler
 from whisper_live.transcribers.base import NOTHING_HEARD, Transcript, TranscriptionRequest
 from whisper_live.utterance import Piece
@@ -75,10 +75,10 @@ class World:
             self.results.append((job.session, text))
             self.changed.notify_all()
 
-    def submit(self, number: int, urgency: Urgency, session: str = "", turn: int = 1) -> Job:
+    def submit(self, number: int, priority: Priority, session: str = "", turn: int = 1) -> Job:
         audio = np.zeros(number, np.float32)
-        revision = Revision(turn, 1, 0.0, 0) if urgency == Urgency.AWAITED else None
-        event = Transcribe(turn, audio, urgency, revision=revision)
+        revision = Revision(turn, 1, 0.0, 0) if priority == Priority.AWAITED else None
+        event = Transcribe(turn, audio, priority, revision=revision)
         job = Job(session or str(number), event, TranscriptionRequest(audio))
         self.scheduler.submit(job)
         return job
@@ -113,10 +113,10 @@ def world(max_batch: int) -> Iterator[World]:
 
 
 def test_live_transcripts_wait_for_what_is_awaited(world: World) -> None:
-    world.submit(1, Urgency.AWAITED)
+    world.submit(1, Priority.AWAITED)
     assert world.runs(1)
-    world.submit(2, Urgency.LIVE)
-    world.submit(3, Urgency.AWAITED)
+    world.submit(2, Priority.LIVE)
+    world.submit(3, Priority.AWAITED)
     world.let(1)
     assert world.runs(1, 3)
     world.let(3)
@@ -126,41 +126,41 @@ def test_live_transcripts_wait_for_what_is_awaited(world: World) -> None:
 
 
 def test_an_end_goes_before_a_possible_interruption(world: World) -> None:
-    world.submit(1, Urgency.AWAITED)
+    world.submit(1, Priority.AWAITED)
     assert world.runs(1)
-    world.submit(2, Urgency.CONTESTED)
-    world.submit(3, Urgency.AWAITED)
+    world.submit(2, Priority.OVERLAPPING)
+    world.submit(3, Priority.AWAITED)
     world.let(1)
     assert world.runs(1, 3)
 
 
 def test_an_end_does_not_wait_for_a_possible_interruption(world: World) -> None:
-    world.submit(1, Urgency.CONTESTED)
+    world.submit(1, Priority.OVERLAPPING)
     assert world.runs(1)
-    world.submit(2, Urgency.AWAITED)
+    world.submit(2, Priority.AWAITED)
     assert world.runs(1, 2)
     world.let(2)
     assert world.came(1) == ["2"]
 
 
 def test_an_end_does_not_wait_for_a_live_transcript(world: World) -> None:
-    world.submit(1, Urgency.LIVE)
+    world.submit(1, Priority.LIVE)
     assert world.runs(1)
-    world.submit(2, Urgency.AWAITED)
+    world.submit(2, Priority.AWAITED)
     assert world.runs(1, 2)
 
 
 def test_a_live_transcript_is_given_up_for_an_end_and_reported(world: World) -> None:
-    live = world.submit(1, Urgency.LIVE)
+    live = world.submit(1, Priority.LIVE)
     assert world.runs(1)
     given_up = world.transcriber.cancelled
     assert not given_up()
-    world.submit(2, Urgency.AWAITED)
+    world.submit(2, Priority.AWAITED)
     assert world.runs(1, 2)
     assert given_up()
     assert not world.transcriber.cancelled(), "an end is never given up"
     world.let(1)
-    world.submit(3, Urgency.LIVE)
+    world.submit(3, Priority.LIVE)
     world.let(2)
     assert world.runs(1, 2, 3)
     assert world.dropped == [live]
@@ -168,34 +168,34 @@ def test_a_live_transcript_is_given_up_for_an_end_and_reported(world: World) -> 
     assert world.came(2) == ["2", "3"]
 
 
-@pytest.mark.parametrize("urgency", [Urgency.LIVE, Urgency.CONTESTED])
-def test_a_live_transcript_that_gives_way_is_reported(world: World, urgency: Urgency) -> None:
-    world.submit(1, Urgency.AWAITED, session="other")
+@pytest.mark.parametrize("priority", [Priority.LIVE, Priority.OVERLAPPING])
+def test_a_live_transcript_that_gives_way_is_reported(world: World, priority: Priority) -> None:
+    world.submit(1, Priority.AWAITED, session="other")
     assert world.runs(1)
-    waiting = world.submit(2, urgency, session="one")
-    world.submit(3, Urgency.AWAITED, session="one")
+    waiting = world.submit(2, priority, session="one")
+    world.submit(3, Priority.AWAITED, session="one")
     assert world.dropped == [waiting]
     world.let(1)
     assert world.runs(1, 3)
 
 
 def test_a_piece_gives_way_to_nothing(world: World) -> None:
-    world.submit(1, Urgency.AWAITED, session="other")
+    world.submit(1, Priority.AWAITED, session="other")
     assert world.runs(1)
     audio = np.zeros(2, np.float32)
-    event = Transcribe(1, audio, Urgency.AWAITED, piece=Piece(0, 1))
+    event = Transcribe(1, audio, Priority.AWAITED, piece=Piece(0, 1))
     world.scheduler.submit(Job("one", event, TranscriptionRequest(audio)))
-    world.submit(3, Urgency.AWAITED, session="one")
+    world.submit(3, Priority.AWAITED, session="one")
     for number in (1, 2, 3):
         world.let(number)
     assert world.came(3) == ["1", "2", "3"]
 
 
 def test_a_session_that_is_over_is_forgotten(world: World) -> None:
-    world.submit(1, Urgency.AWAITED, session="other")
+    world.submit(1, Priority.AWAITED, session="other")
     assert world.runs(1)
-    world.submit(2, Urgency.AWAITED, session="one")
-    world.submit(3, Urgency.AWAITED, session="other", turn=2)
+    world.submit(2, Priority.AWAITED, session="one")
+    world.submit(3, Priority.AWAITED, session="other", turn=2)
     world.scheduler.forget("one")
     world.let(1)
     assert world.runs(1, 3)
@@ -203,12 +203,12 @@ def test_a_session_that_is_over_is_forgotten(world: World) -> None:
 
 @pytest.mark.parametrize("max_batch", [3])
 def test_sessions_share_a_batch_of_one_urgency(world: World) -> None:
-    world.submit(1, Urgency.AWAITED)
+    world.submit(1, Priority.AWAITED)
     assert world.runs(1)
-    world.submit(2, Urgency.LIVE)
+    world.submit(2, Priority.LIVE)
     for number in (3, 4, 5, 6):
-        world.submit(number, Urgency.AWAITED)
-    world.submit(7, Urgency.CONTESTED)
+        world.submit(number, Priority.AWAITED)
+    world.submit(7, Priority.OVERLAPPING)
     for number in (1, 3, 6, 7, 2):
         world.let(number)
     assert world.came(7) == ["1", "3", "4", "5", "6", "7", "2"]
@@ -218,18 +218,18 @@ def test_sessions_share_a_batch_of_one_urgency(world: World) -> None:
 
 @pytest.mark.parametrize("max_batch", [2])
 def test_a_batch_that_fails_has_failed_for_each(world: World) -> None:
-    world.submit(1, Urgency.AWAITED)
+    world.submit(1, Priority.AWAITED)
     assert world.runs(1)
-    world.submit(13, Urgency.AWAITED)
-    world.submit(2, Urgency.AWAITED)
+    world.submit(13, Priority.AWAITED)
+    world.submit(2, Priority.AWAITED)
     for number in (1, 13):
         world.let(number)
     assert world.came(3) == ["1", None, None]
 
 
 def test_a_failure_has_no_text(world: World) -> None:
-    world.submit(13, Urgency.AWAITED)
+    world.submit(13, Priority.AWAITED)
     world.let(13)
-    world.submit(2, Urgency.AWAITED)
+    world.submit(2, Priority.AWAITED)
     world.let(2)
     assert world.came(2) == [None, "2"]

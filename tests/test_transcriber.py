@@ -14,7 +14,7 @@ from fusion.errors import ModelError
 from fusion.models.lookup import resolve
 from fusion.settings import Settings, parse
 from tests.recordings import load
-from whisper_live.events import Transcribe, Urgency
+from whisper_live.events import Priority, Transcribe
 from whisper_live.scheduler import Job, Scheduler
 from whisper_live.transcribers import faster_whisper as subject
 from whisper_live.transcribers.base import (
@@ -142,7 +142,7 @@ def test_sessions_share_a_batch(
     with scheduler._changed:  # so that they are all there when the first is taken
         for name in SPOKEN:
             asked = request(name)
-            event = Transcribe(1, asked.audio, Urgency.AWAITED)
+            event = Transcribe(1, asked.audio, Priority.AWAITED)
             scheduler.submit(Job(name, event, asked))
     assert all_heard.wait(30)
     scheduler.close()

@@ -196,7 +196,7 @@ class Speeches:
     def next_to_make(
         self, now: float, *, bounded: bool
     ) -> tuple[tuple[int, float], Speech, SpokenClause] | None:
-        """What this session needs next, with its urgency (smaller is sooner).
+        """What this session needs next, with its priority (smaller is sooner).
 
         Sound for a committed reply is due when the client runs dry; sound made ahead of a commit
         comes after everybody's. `bounded` is for a client that hears a reply while it is made; one

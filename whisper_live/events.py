@@ -13,11 +13,11 @@ from fusion.messages import Message
 from whisper_live.utterance import Piece
 
 
-class Urgency(enum.IntEnum):
+class Priority(enum.IntEnum):
     """What goes first when several transcriptions wait. Lower is sooner."""
 
     AWAITED = 0  # somebody waits for it: the end of an utterance
-    CONTESTED = 1  # words that decide whether the machine is interrupted
+    OVERLAPPING = 1  # words that decide whether the machine is interrupted
     LIVE = 2  # words shown while a person speaks; replaced by newer ones, dropped when busy
 
 
@@ -50,7 +50,7 @@ class Transcribe:
 
     turn: int
     audio: NDArray[np.float32]
-    urgency: Urgency
+    priority: Priority
     revision: Revision | None = None
     piece: Piece | None = None
 

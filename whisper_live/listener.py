@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fusion.settings import Settings
 from whisper_live.activity import FRAME_SECONDS, SpeechActivity
 from whisper_live.endpoint import EndpointPolicy, sounds_done
-from whisper_live.events import Judge, Revision, Transcribe, Urgency
+from whisper_live.events import Judge, Priority, Revision, Transcribe
 from whisper_live.utterance import Piece, Utterance, join
 
 # Audio kept from before the detector noticed speech, so that no first sound is lost.
@@ -266,7 +266,7 @@ class Listener:
         assert self._utterance is not None
         if self._utterance.unsettled_seconds >= self._policy.longest_piece:
             piece, audio = self._utterance.cut(self._utterance.quietest_cut(_CUT_WITHIN))
-            events.append(Transcribe(self._turn, audio, Urgency.AWAITED, piece=piece))
+            events.append(Transcribe(self._turn, audio, Priority.AWAITED, piece=piece))
         return events + self._ask_live(now)
 
     def _not_speaking(self, now: float) -> list[ListenerEvent]:
@@ -317,7 +317,7 @@ class Listener:
     def _transcribe_revision(self, revision: Revision) -> Transcribe:
         assert self._utterance is not None
         audio = self._utterance.audio()
-        return Transcribe(revision.turn, audio, Urgency.AWAITED, revision=revision)
+        return Transcribe(revision.turn, audio, Priority.AWAITED, revision=revision)
 
     def _resume(self, revision: Revision) -> list[ListenerEvent]:
         """Speech goes on: the revision is void, but what it heard may settle a long utterance."""
@@ -393,8 +393,8 @@ class Listener:
             due = now - live.requested_at >= self._policy.partial_interval
         if not due:
             return []
-        urgency = Urgency.CONTESTED if self.attentive else Urgency.LIVE
-        live.pending = Transcribe(self._turn, self._utterance.audio(), urgency)
+        priority = Priority.OVERLAPPING if self.attentive else Priority.LIVE
+        live.pending = Transcribe(self._turn, self._utterance.audio(), priority)
         live.requested_at = now
         return [live.pending]
 

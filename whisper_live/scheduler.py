@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fusion.errors import ModelError
-from whisper_live.events import Transcribe, Urgency
+from whisper_live.events import Priority, Transcribe
 from whisper_live.transcribers.base import (
     NOTHING_HEARD,
     Transcriber,
@@ -39,7 +39,7 @@ class Job:
 
 
 class Scheduler:
-    """Runs transcriptions in their order of urgency.
+    """Runs transcriptions in their order of priority.
 
     `done(job, text)` and `dropped(job)` are called from worker threads: the text of a job (None if
     the transcriber failed), or that a live one gave way.
@@ -56,7 +56,7 @@ class Scheduler:
         self._dropped = dropped
         self._changed = threading.Condition()
         self._waiting: list[Job] = []
-        self._first_runs: Urgency | None = None
+        self._first_runs: Priority | None = None
         self._closed = False
         self._threads = [
             threading.Thread(target=self._work, args=(first,), name=f"transcribe-{number}")
@@ -90,7 +90,7 @@ class Scheduler:
 
     def _work(self, first: bool) -> None:
         while (batch := self._take(first)) is not None:
-            given_up = _GivenUp(self, batch[0].event.urgency)
+            given_up = _GivenUp(self, batch[0].event.priority)
             results: Sequence[Transcript | None]
             try:
                 results = self._transcriber.transcribe([job.request for job in batch], given_up)
@@ -111,41 +111,41 @@ class Scheduler:
         """A thread's next jobs, as many as the transcriber takes at once; None at the end."""
         with self._changed:
             while not self._closed:
-                urgency = self._next_for_first() if first else self._next_for_second()
-                if urgency is not None:
-                    batch = [job for job in self._waiting if job.event.urgency == urgency]
+                priority = self._next_for_first() if first else self._next_for_second()
+                if priority is not None:
+                    batch = [job for job in self._waiting if job.event.priority == priority]
                     batch = batch[: self._transcriber.max_batch]
                     for job in batch:
                         self._waiting.remove(job)
                     if first:
-                        self._first_runs = urgency
+                        self._first_runs = priority
                     return batch
                 self._changed.wait(_WAIT)
             return None
 
-    def _next_for_first(self) -> Urgency | None:
-        return min((u for u in self._urgencies() if u != Urgency.LIVE), default=None)
+    def _next_for_first(self) -> Priority | None:
+        return min((u for u in self._urgencies() if u != Priority.LIVE), default=None)
 
-    def _next_for_second(self) -> Urgency | None:
+    def _next_for_second(self) -> Priority | None:
         waiting = self._urgencies()
-        if self._first_runs == Urgency.CONTESTED:
-            return Urgency.AWAITED if Urgency.AWAITED in waiting else None
-        return Urgency.LIVE if self._first_runs is None and waiting == {Urgency.LIVE} else None
+        if self._first_runs == Priority.OVERLAPPING:
+            return Priority.AWAITED if Priority.AWAITED in waiting else None
+        return Priority.LIVE if self._first_runs is None and waiting == {Priority.LIVE} else None
 
     def first_is_busy(self) -> bool:
         """Whether somebody waits for what runs now."""
         return self._first_runs is not None
 
-    def _urgencies(self) -> set[Urgency]:
-        return {job.event.urgency for job in self._waiting}
+    def _urgencies(self) -> set[Priority]:
+        return {job.event.priority for job in self._waiting}
 
 
 class _GivenUp:
     """Asked by the transcriber: whether a live transcript gives way. Remembers that it said so."""
 
-    def __init__(self, scheduler: Scheduler, urgency: Urgency) -> None:
+    def __init__(self, scheduler: Scheduler, priority: Priority) -> None:
         self._scheduler = scheduler
-        self._live = urgency == Urgency.LIVE
+        self._live = priority == Priority.LIVE
         self.said = False
 
     def __call__(self) -> bool:
