@@ -44,7 +44,7 @@ _HEARTBEAT = 1.0
 
 
 @dataclass
-class _Client:
+class _ChatSession:
     """A session as the language model knows it."""
 
     conversation: Conversation
@@ -66,7 +66,7 @@ class LanguageModelService:
         self._settings = settings
         self._send = send
         self._lock = threading.RLock()
-        self._clients: dict[str, _Client] = {}
+        self._clients: dict[str, _ChatSession] = {}
         self._generations = Generations(model.max_concurrent)
 
     def handle(self, message: Message) -> None:
@@ -75,7 +75,7 @@ class LanguageModelService:
             if isinstance(message, SessionStarted):
                 prompt = message.system_prompt or self._settings.system_prompt
                 conversation = Conversation(prompt, message.history)
-                self._clients[message.session] = _Client(conversation)
+                self._clients[message.session] = _ChatSession(conversation)
                 return
             client = self._clients.get(message.session)
             if client is None:
@@ -94,7 +94,7 @@ class LanguageModelService:
                 self._stop(session)
             self._clients.clear()
 
-    def _handle_turn(self, client: _Client, message: Message) -> None:
+    def _handle_turn(self, client: _ChatSession, message: Message) -> None:
         if isinstance(message, ReadAhead):
             self._add(message.session, message.turn, 0, message.text, Priority.PREFILL)
         elif isinstance(message, Proposal):
@@ -114,7 +114,7 @@ class LanguageModelService:
         elif isinstance(message, Spoken):
             client.conversation.answer(message.turn, message.text)
 
-    def _commit(self, client: _Client, message: Commit) -> None:
+    def _commit(self, client: _ChatSession, message: Commit) -> None:
         client.conversation.ask(message.turn, message.text)
         ready, client.ready = client.ready, None
         if ready is not None and (ready.turn, ready.revision) == (message.turn, message.revision):

@@ -40,7 +40,7 @@ from fusion.settings import Settings
 from fusion.status import Phase, Service
 from fusion.supervisor import Links
 from voices.base import Voice
-from voices.sending import Client, Sender, reply_end
+from voices.sending import Sender, SpeechSession, reply_end
 from voices.speech import Speech, SpokenClause
 from voices.synthesis import Synthesis
 
@@ -63,7 +63,7 @@ class SpeechServer:
         self._settings = settings
         self._speakers = voice.speakers
         self._report = report
-        self._clients: dict[str, Client] = {}
+        self._clients: dict[str, SpeechSession] = {}
         self._arrival = asyncio.get_running_loop().create_future()
         self._lost: Exception | None = None
         self._synthesis = Synthesis(voice, self._next_clause, self._sound_made, self._voice_failed)
@@ -88,7 +88,9 @@ class SpeechServer:
             self._synthesis.wake()
 
     def _follow(
-        self, client: Client, message: ReplyText | ReplyEnded | ReplyFailed | Commit | Withdrawal
+        self,
+        client: SpeechSession,
+        message: ReplyText | ReplyEnded | ReplyFailed | Commit | Withdrawal,
     ) -> None:
         speeches = client.speeches
         if isinstance(message, Withdrawal):
@@ -107,14 +109,14 @@ class SpeechServer:
     def _start(self, message: SessionStarted) -> None:
         if message.session in self._clients:
             return
-        client = Client(message)
+        client = SpeechSession(message)
         sender = Sender(client, self._settings.sound_ahead, self._report, sent=self._synthesis.wake)
         client.sender = asyncio.create_task(sender.run())
         self._clients[message.session] = client
         self._arrival.set_result(None)
         self._arrival = asyncio.get_running_loop().create_future()
 
-    def _end(self, client: Client) -> None:
+    def _end(self, client: SpeechSession) -> None:
         del self._clients[client.session]
         client.speeches.clear()
         client.release()
@@ -131,7 +133,7 @@ class SpeechServer:
         self.end_all()
         self._synthesis.close()
 
-    def _silence(self, client: Client, turn: int) -> None:
+    def _silence(self, client: SpeechSession, turn: int) -> None:
         """Stop speaking at once: whatever of this turn was not sent never will be."""
         speech = client.speeches.end(turn)
         client.speeches.runs_dry_at = 0.0
@@ -224,8 +226,8 @@ class SpeechServer:
         await connection.close(1008, reason)
 
     async def _find(
-        self, fits: Callable[[Client], bool], timeout: float, gone: asyncio.Task[None]
-    ) -> Client | None:
+        self, fits: Callable[[SpeechSession], bool], timeout: float, gone: asyncio.Task[None]
+    ) -> SpeechSession | None:
         """The oldest session that fits, waiting for one to come; None if the client goes first."""
         deadline = time.monotonic() + timeout
         while not gone.done():
@@ -241,7 +243,7 @@ class SpeechServer:
 
     async def _attend(
         self,
-        client: Client,
+        client: SpeechSession,
         connection: ServerConnection,
         gone: asyncio.Task[None],
         *,
@@ -267,11 +269,11 @@ async def _ignore(connection: ServerConnection) -> None:
             pass
 
 
-def _has_key(client: Client, key: str) -> bool:
+def _has_key(client: SpeechSession, key: str) -> bool:
     return secrets.compare_digest(client.started.audio_key.encode(), key.encode())
 
 
-def _unheard_at(client: Client, address: str) -> bool:
+def _unheard_at(client: SpeechSession, address: str) -> bool:
     return client.connection is None and not client.keyed and client.started.address == address
 
 

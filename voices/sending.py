@@ -27,7 +27,7 @@ _SEND_TIMEOUT = 10.0
 
 
 @dataclass(eq=False)
-class Client:
+class SpeechSession:
     """A session as the voice knows it, with the connection that hears it.
 
     `keyed` is whether a connection named its key: an old client's connection is never given such a
@@ -73,7 +73,7 @@ class Sender:
 
     def __init__(
         self,
-        client: Client,
+        client: SpeechSession,
         sound_ahead: float,
         report: Callable[[Message], None],
         sent: Callable[[], None],

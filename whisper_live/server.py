@@ -1,6 +1,6 @@
 """Process 1: audio in on the transcription port, transcripts and replies out.
 
-One `Client` a connection: its socket, its ears (resampler and voice activity detector) and its
+One `TranscriptionConnection` a connection: its socket, its ears (resampler and voice activity detector) and its
 `Session`, which decides everything. The server carries out what sessions ask for.
 """
 
@@ -66,7 +66,7 @@ _MOST_UNSENT = 512
 
 
 @dataclass(eq=False)
-class Client:
+class TranscriptionConnection:
     """One connection on the transcription port."""
 
     connection: ServerConnection
@@ -107,7 +107,7 @@ class TranscriptionServer:
         self._turn_detector = turn_detector
         self._language_model = language_model
         self._voice = voice
-        self._clients: dict[str, Client] = {}
+        self._clients: dict[str, TranscriptionConnection] = {}
         self._admitted: dict[ServerConnection, float] = {}
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(transcriber, self._transcribed, self._live_dropped)
@@ -198,7 +198,9 @@ class TranscriptionServer:
             writer.cancel()
             self._dismiss(client)
 
-    def _make_client(self, connection: ServerConnection, hello: Hello, address: str) -> Client:
+    def _make_client(
+        self, connection: ServerConnection, hello: Hello, address: str
+    ) -> TranscriptionConnection:
         policy = SessionPolicy.from_settings(self._settings, stream=hello.stream, reply=hello.reply)
         session = Session(secrets.token_hex(8), policy, hello.history)
         started = SessionStarted(
@@ -213,7 +215,7 @@ class TranscriptionServer:
         resampler = None
         if hello.sample_rate != SAMPLE_RATE:
             resampler = soxr.ResampleStream(hello.sample_rate, SAMPLE_RATE, 1, dtype="float32")
-        return Client(
+        return TranscriptionConnection(
             connection=connection,
             hello=hello,
             session=session,
@@ -223,14 +225,14 @@ class TranscriptionServer:
             connected_at=time.monotonic(),
         )
 
-    def _introduce(self, client: Client) -> None:
+    def _introduce(self, client: TranscriptionConnection) -> None:
         """Make the session known to the language model and the voice."""
         if client.hello.reply:
             known = replace(client.started, history=client.session.history())
             self._language_model.put(known)
             self._voice.put(known)
 
-    def _dismiss(self, client: Client) -> None:
+    def _dismiss(self, client: TranscriptionConnection) -> None:
         identity = client.session.identity
         del self._clients[identity]
         self._scheduler.forget(identity)
@@ -238,20 +240,20 @@ class TranscriptionServer:
             self._language_model.put(SessionEnded(identity))
             self._voice.put(SessionEnded(identity))
 
-    async def _write(self, client: Client) -> None:
+    async def _write(self, client: TranscriptionConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
             while True:
                 message = await client.outgoing.get()
                 await client.connection.send(message)
                 client.outgoing.task_done()
 
-    async def _drain(self, client: Client) -> None:
+    async def _drain(self, client: TranscriptionConnection) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(client.outgoing.join(), 1.0)
 
     # -- what a client sends -------------------------------------------------------------------
 
-    async def _listen(self, client: Client) -> None:
+    async def _listen(self, client: TranscriptionConnection) -> None:
         async for message in client.connection:
             try:
                 if isinstance(message, bytes) and message != END_OF_AUDIO.encode():
@@ -263,7 +265,7 @@ class TranscriptionServer:
             except ProtocolError as error:
                 client.tell({"status": "ERROR", "message": str(error)})
 
-    async def _hear(self, client: Client, samples: NDArray[np.float32]) -> None:
+    async def _hear(self, client: TranscriptionConnection, samples: NDArray[np.float32]) -> None:
         if client.resampler is not None:
             samples = client.resampler.resample_chunk(samples)
         frames = client.detector.feed(samples)
@@ -275,7 +277,7 @@ class TranscriptionServer:
             client.caught_up.clear()
             await client.caught_up.wait()
 
-    def _handle_command(self, client: Client, message: str) -> None:
+    def _handle_command(self, client: TranscriptionConnection, message: str) -> None:
         now = time.monotonic()
         if message == END_OF_AUDIO:
             events = client.session.end_of_audio(now)
@@ -291,7 +293,7 @@ class TranscriptionServer:
 
     # -- what a session asks for ---------------------------------------------------------------
 
-    def _carry_out(self, client: Client, events: Iterable[Event]) -> None:
+    def _carry_out(self, client: TranscriptionConnection, events: Iterable[Event]) -> None:
         for event in events:
             if isinstance(event, Tell):
                 client.tell(event.fields)
@@ -307,19 +309,19 @@ class TranscriptionServer:
                 _log(client, event)
         client.caught_up.set()
 
-    def _job(self, client: Client, event: Transcribe) -> Job:
+    def _job(self, client: TranscriptionConnection, event: Transcribe) -> Job:
         hello = client.hello
         request = TranscriptionRequest(event.audio, hello.language, hello.task, hello.context)
         return Job(client.session.identity, event, request)
 
-    def _put(self, client: Client, outbox: Outbox, message: Message) -> None:
+    def _put(self, client: TranscriptionConnection, outbox: Outbox, message: Message) -> None:
         try:
             outbox.put(message)
         except ChannelFullError as error:
             logger.error("%s", error)
             client.tell({"status": "ERROR", "message": "The server is overloaded; try again soon."})
 
-    def _judge(self, client: Client, event: Judge) -> None:
+    def _judge(self, client: TranscriptionConnection, event: Judge) -> None:
         if self._turn_detector is None:
             return
         work = self._judges.submit(self._turn_detector.probability, event.audio)
@@ -383,7 +385,7 @@ class TranscriptionServer:
                 if client.session.finished(now) and client.closing is None:
                     client.closing = asyncio.create_task(self._close_when_sent(client))
 
-    async def _close_when_sent(self, client: Client) -> None:
+    async def _close_when_sent(self, client: TranscriptionConnection) -> None:
         await self._drain(client)
         await client.connection.close(1000, "all is said")
 
@@ -393,7 +395,7 @@ class TranscriptionServer:
         self._transcriber.close()
 
 
-def _log(client: Client, timeline: TurnTimeline) -> None:
+def _log(client: TranscriptionConnection, timeline: TurnTimeline) -> None:
     times = "  ".join(
         f"{name} {value if value is not None else '-'}"
         for name, value in timeline.milliseconds.items()
