@@ -1,7 +1,7 @@
 """Process 2: transcripts in, reply text out.
 
 Each session has a `Conversation`, each reply a `Generation` that runs in a thread of its own and
-can be stopped at any token. Replies to proposals are made ahead of time; a commit adopts the one
+can be stopped at any token. Replies to speculations are made ahead of time; a commit adopts the one
 that is already under way, or complete.
 """
 
@@ -20,13 +20,13 @@ from fusion.messages import (
     Commit,
     Interruption,
     Message,
-    Proposal,
-    ReadAhead,
+    Prefill,
     ReplyEnded,
     ReplyFailed,
     ReplyText,
     SessionEnded,
     SessionStarted,
+    Speculation,
     Spoken,
     Withdrawal,
 )
@@ -95,9 +95,9 @@ class LanguageModelService:
             self._clients.clear()
 
     def _handle_turn(self, client: _ChatSession, message: Message) -> None:
-        if isinstance(message, ReadAhead):
+        if isinstance(message, Prefill):
             self._add(message.session, message.turn, 0, message.text, Priority.PREFILL)
-        elif isinstance(message, Proposal):
+        elif isinstance(message, Speculation):
             client.ready = None
             self._add(
                 message.session, message.turn, message.revision, message.text, Priority.SPECULATIVE
@@ -161,7 +161,7 @@ class LanguageModelService:
         if messages is None:
             return
         if generation.priority == Priority.PREFILL:
-            self._model.read_ahead(messages, generation.cancellation)
+            self._model.prefill(messages, generation.cancellation)
             return
         request = GenerationRequest(
             messages=tuple(messages),

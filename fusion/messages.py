@@ -36,7 +36,7 @@ class SessionEnded:
 
 
 @dataclass(frozen=True)
-class ReadAhead:
+class Prefill:
     """Words of an unfinished utterance that will not change: read them into the prompt cache."""
 
     session: str
@@ -45,7 +45,7 @@ class ReadAhead:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Speculation:
     """A revision that may be the whole utterance: work on it, but let nothing be heard yet."""
 
     session: str
@@ -158,8 +158,8 @@ class SpeechEnded:
 Message = (
     SessionStarted
     | SessionEnded
-    | ReadAhead
-    | Proposal
+    | Prefill
+    | Speculation
     | Commit
     | Withdrawal
     | Interruption
@@ -172,4 +172,4 @@ Message = (
     | SpeechEnded
 )
 
-PROVISIONAL = (ReadAhead, Proposal)
+PROVISIONAL = (Prefill, Speculation)

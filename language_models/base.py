@@ -83,7 +83,7 @@ class LanguageModel(Protocol):
         with a sentence for the client when the reply cannot be made.
         """
 
-    def read_ahead(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
         """Read a prompt whose last message is still growing into the cache, where there is one.
 
         Does nothing for a model that has no prompt cache.

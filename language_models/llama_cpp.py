@@ -120,7 +120,7 @@ class LlamaCpp:
         finally:
             abandoned.request()
 
-    def read_ahead(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
         """Read the prompt up to the last whole word of the last message into a slot's cache.
 
         Returns when it is read or, within two batches, cancelled.

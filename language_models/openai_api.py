@@ -5,7 +5,7 @@ cancellation end the request at any moment by shutting its socket (which these s
 wish to stop; llama-server notices it at its next token, so not while it reads the prompt), and a
 server that was restarted is simply found again.
 
-`read_ahead` does nothing: the API cannot say that a message is unfinished, and a server on a GPU
+`prefill` does nothing: the API cannot say that a message is unfinished, and a server on a GPU
 reads the few words that a person just said in some milliseconds.
 """
 
@@ -151,7 +151,7 @@ class OpenAIServer:
             if stopped.wait(pause):
                 return
 
-    def read_ahead(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
         """Nothing: see the top of this file."""
 
     def close(self) -> None:

@@ -225,7 +225,7 @@ class TensorRTLanguageModel:
         finally:
             self._replies.cancel(request_id)
 
-    def read_ahead(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
         """Nothing: the engines are built without a prompt cache."""
 
     def close(self) -> None:

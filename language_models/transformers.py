@@ -135,7 +135,7 @@ class TransformersModel:
         """
         return self._pieces(self._job(request, cancellation), self._settings.reply_timeout)
 
-    def read_ahead(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
         """Read the prompt up to the last whole word of the last message into a slot's cache."""
         ids = self._encode(cut_prompt(messages, self._render))
         request = GenerationRequest(tuple(messages), max_tokens=0)

@@ -16,9 +16,9 @@ from fusion.messages import (
     Commit,
     Interruption,
     Message,
-    Proposal,
     ReplyEnded,
     ReplyText,
+    Speculation,
     SpeechEnded,
     SpeechStarted,
     Withdrawal,
@@ -134,14 +134,14 @@ class World:
             self._withdrawn.add((message.turn, message.revision))
         elif isinstance(message, Interruption):
             self._silenced.add(message.turn)
-        elif isinstance(message, Proposal | Commit):
+        elif isinstance(message, Speculation | Commit):
             key = (message.turn, message.revision)
-            proposed = any(
-                isinstance(m, Proposal) and (m.turn, m.revision) == key
+            speculative = any(
+                isinstance(m, Speculation) and (m.turn, m.revision) == key
                 for m in self.to_model
                 if m is not message
             )
-            if not proposed:
+            if not speculative:
                 self.later(self.first_token, lambda: self._reply(*key))
 
     def _reply(self, turn: int, revision: int) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fusion.channels import ESSENTIAL_FACTOR, Backlog, Inbox, Outbox
 from fusion.errors import ChannelFullError
-from fusion.messages import PROVISIONAL, Commit, Message, Proposal, ReadAhead, Withdrawal
+from fusion.messages import PROVISIONAL, Commit, Message, Prefill, Speculation, Withdrawal
 
 KEY = b"a key of this test"
 SPAWN = multiprocessing.get_context("spawn")
@@ -28,8 +28,8 @@ def commit(turn: int, session: str = "a", text: str = "") -> Commit:
     return Commit(session, turn, 1, text)
 
 
-def proposal(turn: int, session: str = "a") -> Proposal:
-    return Proposal(session, turn, 1, "")
+def speculation(turn: int, session: str = "a") -> Speculation:
+    return Speculation(session, turn, 1, "")
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ messages = st.builds(
     lambda kind, session, turn: kind(session, turn),
     st.sampled_from(
         [
-            lambda s, t: ReadAhead(s, t, "words"),
-            lambda s, t: Proposal(s, t, 1, "words"),
+            lambda s, t: Prefill(s, t, "words"),
+            lambda s, t: Speculation(s, t, 1, "words"),
             lambda s, t: Commit(s, t, 1, "words"),
             lambda s, t: Withdrawal(s, t, 1),
         ]
@@ -106,21 +106,25 @@ def test_essential_messages_are_never_dropped_and_order_is_kept(
 
 def test_the_sessions_own_older_proposal_gives_way_first() -> None:
     backlog = Backlog(3)
-    for message in (proposal(1, "b"), proposal(1, "a"), commit(1, "b"), proposal(2, "a")):
+    for message in (speculation(1, "b"), speculation(1, "a"), commit(1, "b"), speculation(2, "a")):
         backlog.add(message)
-    assert [backlog.take() for _ in range(3)] == [proposal(1, "b"), commit(1, "b"), proposal(2)]
+    assert [backlog.take() for _ in range(3)] == [
+        speculation(1, "b"),
+        commit(1, "b"),
+        speculation(2),
+    ]
 
 
 def test_the_oldest_proposal_of_another_session_gives_way_next() -> None:
     backlog = Backlog(2)
-    for message in (proposal(1, "b"), proposal(1, "c"), commit(1, "a")):
+    for message in (speculation(1, "b"), speculation(1, "c"), commit(1, "a")):
         backlog.add(message)
-    assert [backlog.take(), backlog.take()] == [proposal(1, "c"), commit(1, "a")]
+    assert [backlog.take(), backlog.take()] == [speculation(1, "c"), commit(1, "a")]
 
 
 def test_a_new_proposal_gives_way_to_a_backlog_of_commits() -> None:
     backlog = Backlog(2)
-    for message in (commit(1), commit(2), proposal(3)):
+    for message in (commit(1), commit(2), speculation(3)):
         backlog.add(message)
     assert len(backlog) == 2
 
@@ -164,7 +168,7 @@ def test_a_slow_reader_loses_proposals_but_no_commit(address: str) -> None:
     padding = "x" * 100_000  # so that few messages fit into the socket's own buffer
     sent: list[Message] = []
     for turn in range(1, 13):
-        sent += [Proposal("a", turn, 1, padding), commit(turn, text=padding)]
+        sent += [Speculation("a", turn, 1, padding), commit(turn, text=padding)]
     for message in sent:
         outbox.put(message)
         time.sleep(0.005)

@@ -255,7 +255,7 @@ class ScriptedModel:
     def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         return 1
 
-    def read_ahead(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None: ...
+    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None: ...
 
     def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
         for word in next(self.replies, "").split(" "):

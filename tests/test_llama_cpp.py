@@ -187,7 +187,7 @@ def test_a_cancelled_request_yields_nothing(model: LlamaCpp) -> None:
 def test_reading_ahead_leaves_only_the_last_words_to_read(model: LlamaCpp, spy: Spy) -> None:
     words = "My grandmother lived in a small town by the sea where the boats came in at dawn"
     whole = f"{words} every day. What could she see from her window?"
-    model.read_ahead(ask(words), Cancellation())
+    model.prefill(ask(words), Cancellation())
     reply(model, whole, max_tokens=1)
     new = model.count_tokens(ask(whole)) - model.count_tokens(ask(words))
     # Besides the new words: the last one of those that were read ahead, and the template's end.
@@ -198,9 +198,9 @@ def test_reading_ahead_can_be_cancelled(model: LlamaCpp) -> None:
     cancellation = Cancellation()
     threading.Timer(0.2, cancellation.request).start()
     before = time.process_time()
-    model.read_ahead(ask("Listen. " + LONG_TEXT), cancellation)
+    model.prefill(ask("Listen. " + LONG_TEXT), cancellation)
     spent = time.process_time() - before
-    model.read_ahead(ask("Listen. " + LONG_TEXT), Cancellation())
+    model.prefill(ask("Listen. " + LONG_TEXT), Cancellation())
     assert spent < (time.process_time() - before - spent) / 2
 
 
@@ -252,7 +252,7 @@ def test_a_prompt_that_does_not_fit_is_a_sentence(model: LlamaCpp) -> None:
     with pytest.raises(ModelError, match=r"has \d+ tokens.*holds 1024"):
         reply(model, LONG_TEXT * 4)
     with pytest.raises(ModelError, match=r"has \d+ tokens.*holds 1024"):
-        model.read_ahead(ask(LONG_TEXT * 4), Cancellation())
+        model.prefill(ask(LONG_TEXT * 4), Cancellation())
 
 
 def test_no_progress_is_an_error(gguf: Path) -> None:
@@ -284,7 +284,7 @@ def test_signal_handlers_survive_loading_and_closing_is_final(gguf: Path) -> Non
     with pytest.raises(ModelError, match="closed"):
         next(model.stream(GenerationRequest(ask("Hello")), Cancellation()))
     with pytest.raises(ModelError, match="closed"):
-        model.read_ahead(ask("Hello"), Cancellation())
+        model.prefill(ask("Hello"), Cancellation())
 
 
 @pytest.mark.parametrize(

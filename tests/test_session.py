@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from fusion.messages import (
     Commit,
     Interruption,
-    Proposal,
     ReplyEnded,
     ReplyFailed,
+    Speculation,
     Spoken,
     Withdrawal,
 )
@@ -25,9 +25,9 @@ def test_a_question_is_answered_with_work_done_ahead() -> None:
     world = World()
     world.speak(1.2)
     world.silence(3.0)
-    proposals = [m for m in world.to_model if isinstance(m, Proposal)]
-    assert [p.text for p in proposals] == ["what time is it"]
-    assert world.to_model.index(proposals[0]) < world.to_model.index(world.commits()[0])
+    speculations = [m for m in world.to_model if isinstance(m, Speculation)]
+    assert [p.text for p in speculations] == ["what time is it"]
+    assert world.to_model.index(speculations[0]) < world.to_model.index(world.commits()[0])
     assert [f["llm_output"] for f in world.endings()[1]] == [["answer 1.1"]]
     assert any(f.get("event") == "timeline" and f["used_ahead"] is True for f in world.told)
     assert world.timeline()["commit"] < 1000 * Settings().wait_done + 50
@@ -191,7 +191,7 @@ def test_without_work_ahead_nothing_is_proposed() -> None:
     world = World(work_ahead=False)
     world.speak(1.2)
     world.silence(3.0)
-    assert not any(isinstance(m, Proposal) for m in world.to_model)
+    assert not any(isinstance(m, Speculation) for m in world.to_model)
     assert len(world.endings()[1]) == 1
 
 

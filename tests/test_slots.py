@@ -53,10 +53,10 @@ def test_slots_are_taken_by_kinship_then_by_age_and_never_while_in_use() -> None
 def test_a_slot_whose_user_was_cancelled_can_be_taken_again() -> None:
     slots = Slots(2)
     question = ask("What is the capital of Peru?")
-    withdrawn, proposed = Cancellation(), Cancellation()
+    withdrawn, speculative = Cancellation(), Cancellation()
     with slots.taken(question, withdrawn) as slot:
         withdrawn.request()
-        with slots.taken(question, proposed) as again:
+        with slots.taken(question, speculative) as again:
             assert again is slot
-            assert slot.user is proposed
+            assert slot.user is speculative
         assert slot.user is None

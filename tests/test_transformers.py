@@ -228,7 +228,7 @@ def test_reading_ahead_leaves_only_the_last_words_to_read(
 ) -> None:
     words = "My grandmother lived in a small town by the sea where the boats came in at dawn"
     whole = f"{words} every day. What could she see?"
-    model.read_ahead(ask(words), Cancellation())
+    model.prefill(ask(words), Cancellation())
     assert sum(reads.pieces) > 10
     reads.pieces.clear()
     reply(model, whole, max_tokens=1)

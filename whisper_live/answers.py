@@ -125,7 +125,7 @@ class Answers:
 
     # -- turns ---------------------------------------------------------------------------------
 
-    def propose(self, revision: Revision) -> None:
+    def speculate(self, revision: Revision) -> None:
         """Keep what the language model makes of this revision until it is committed."""
         self._draft[revision.turn, revision.number] = []
 

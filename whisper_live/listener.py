@@ -61,7 +61,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class ReadOn:
+class StablePrefix:
     """These first words of the turn will most likely not change."""
 
     turn: int
@@ -69,7 +69,7 @@ class ReadOn:
 
 
 @dataclass(frozen=True)
-class Proposed:
+class EagerEndOfTurn:
     """The person paused: this may be all they say."""
 
     revision: Revision
@@ -99,7 +99,15 @@ class Dropped:
 
 
 ListenerEvent = (
-    Began | Heard | ReadOn | Proposed | Withdrawn | Completed | Dropped | Transcribe | Judge
+    Began
+    | Heard
+    | StablePrefix
+    | EagerEndOfTurn
+    | Withdrawn
+    | Completed
+    | Dropped
+    | Transcribe
+    | Judge
 )
 
 
@@ -140,7 +148,7 @@ class _Live:
     requested_at: float
     pending: Transcribe | None = None
     words: list[str] = field(default_factory=list)
-    words_read: int = 0
+    words_prefilled: int = 0
 
 
 class Listener:
@@ -352,7 +360,7 @@ class Listener:
         self._activity.reset()
 
     def _texts_known(self, now: float) -> list[ListenerEvent]:
-        """A transcript came in: complete what waited for it, propose what it makes whole."""
+        """A transcript came in: complete what waited for it, speculate what it makes whole."""
         for closing in self._closing:
             _hear_whole(*closing, now)
         events = self._close()
@@ -364,7 +372,7 @@ class Listener:
                 Heard(revision.turn, *_parts(revision, utterance), revision.end_of_speech)
             )
             if revision.text:
-                events.append(Proposed(revision))
+                events.append(EagerEndOfTurn(revision))
             events += self._not_speaking(now)
         return events
 
@@ -420,9 +428,9 @@ class Listener:
         events: list[ListenerEvent] = [
             Heard(self._turn, tuple(utterance.pieces), tail, live.requested_at)
         ]
-        if stable > live.words_read:
-            live.words_read = stable
-            events.append(ReadOn(self._turn, " ".join(words[:stable])))
+        if stable > live.words_prefilled:
+            live.words_prefilled = stable
+            events.append(StablePrefix(self._turn, " ".join(words[:stable])))
         return events
 
 

@@ -21,11 +21,11 @@ from fusion.messages import (
     ClauseSpoken,
     Commit,
     Message,
-    Proposal,
-    ReadAhead,
+    Prefill,
     ReplyEnded,
     ReplyFailed,
     ReplyText,
+    Speculation,
     SpeechEnded,
     SpeechStarted,
     Withdrawal,
@@ -47,12 +47,12 @@ from whisper_live.listener import (
     Began,
     Completed,
     Dropped,
+    EagerEndOfTurn,
     Heard,
     Listener,
     ListenerEvent,
     ListeningPolicy,
-    Proposed,
-    ReadOn,
+    StablePrefix,
     Withdrawn,
 )
 from whisper_live.utterance import Piece
@@ -127,7 +127,7 @@ class Session:
         self._microphone = Microphone.UNKNOWN
         self._undisturbed = 0.0
         self._agreed = 0
-        self._proposed: Revision | None = None
+        self._speculation: Revision | None = None
         self._shown = False
         self._held: list[Event] = []
         self._audio_ended_at: float | None = None
@@ -243,10 +243,10 @@ class Session:
                 events += self._began(event, now)
             elif isinstance(event, Heard):
                 events += self._heard(event, now)
-            elif isinstance(event, ReadOn):
-                events += self._read_on(event)
-            elif isinstance(event, Proposed):
-                events += self._propose(event.revision)
+            elif isinstance(event, StablePrefix):
+                events += self._stable_prefix(event)
+            elif isinstance(event, EagerEndOfTurn):
+                events += self._eager_end_of_turn(event.revision)
             elif isinstance(event, Withdrawn):
                 events += self._withdraw(event.revision)
             elif isinstance(event, Completed):
@@ -316,12 +316,12 @@ class Session:
             )
         return events
 
-    def _read_on(self, event: ReadOn) -> list[Event]:
+    def _stable_prefix(self, event: StablePrefix) -> list[Event]:
         if event.turn in self._contested or not self._works_ahead:
             return []
-        return [ToLanguageModel(ReadAhead("", event.turn, event.text))]
+        return [ToLanguageModel(Prefill("", event.turn, event.text))]
 
-    def _propose(self, revision: Revision) -> list[Event]:
+    def _eager_end_of_turn(self, revision: Revision) -> list[Event]:
         # What may be an echo is shown to nobody; and a reply that depends on how much of the last
         # one was heard cannot be made ahead of that.
         if revision.turn in self._contested:
@@ -330,15 +330,15 @@ class Session:
         if not self._works_ahead:
             return events
         assert revision.text is not None
-        self._proposed = revision
-        self._answers.propose(revision)
-        proposal = Proposal("", revision.turn, revision.number, revision.text)
-        return [*events, ToLanguageModel(proposal)]
+        self._speculation = revision
+        self._answers.speculate(revision)
+        speculation = Speculation("", revision.turn, revision.number, revision.text)
+        return [*events, ToLanguageModel(speculation)]
 
     def _withdraw(self, revision: Revision) -> list[Event]:
-        if self._proposed is not revision:
+        if self._speculation is not revision:
             return []
-        self._proposed = None
+        self._speculation = None
         self._answers.withdraw(revision)
         withdrawal = Withdrawal("", revision.turn, revision.number)
         return [ToLanguageModel(withdrawal), ToVoice(withdrawal)]
@@ -372,15 +372,15 @@ class Session:
         return events
 
     def _commit(self, revision: Revision, now: float) -> list[Event]:
-        if self._proposed is not None and self._proposed.turn <= revision.turn:
-            self._proposed = None
+        if self._speculation is not None and self._speculation.turn <= revision.turn:
+            self._speculation = None
         return self._answers.commit(revision, now) if self._policy.reply else []
 
     def _dropped(self, event: Dropped, now: float) -> list[Event]:
         self._resolve(event.turn)
         events: list[Event] = []
-        if self._proposed is not None and self._proposed.turn == event.turn:
-            events += self._withdraw(self._proposed)
+        if self._speculation is not None and self._speculation.turn == event.turn:
+            events += self._withdraw(self._speculation)
         if self._shown and self._policy.stream:
             fields = {"segments": [], "eos": False, "latency": 0.0}
             events.append(Tell(self._with_turn(fields, event.turn)))
@@ -430,7 +430,7 @@ class Session:
         for event in events:
             if isinstance(event, ToLanguageModel):
                 named = ToLanguageModel(replace(event.message, session=self.identity))
-                new_work = isinstance(event.message, Proposal | Commit | ReadAhead | Withdrawal)
+                new_work = isinstance(event.message, Speculation | Commit | Prefill | Withdrawal)
                 if new_work and self._answers.awaits_last_words():
                     self._held.append(named)
                 else:
