@@ -25,7 +25,7 @@ from fusion.messages import (
 )
 from fusion.settings import Settings
 from whisper_live.activity import FRAME_SECONDS
-from whisper_live.events import Event, Judge, Tell, ToLanguageModel, ToVoice, Transcribe
+from whisper_live.events import Event, PredictTurn, Tell, ToLanguageModel, ToVoice, Transcribe
 from whisper_live.session import Session, SessionPolicy
 
 FRAME = np.zeros(512, np.float32)
@@ -48,7 +48,7 @@ class World:
         self,
         *,
         transcription: float = 0.12,
-        judging: float = 0.1,
+        predicting: float = 0.1,
         first_token: float = 0.08,
         first_sound: float = 0.08,
         reply_seconds: float = 2.0,
@@ -59,7 +59,7 @@ class World:
         policy = SessionPolicy.from_settings(Settings(**changes), stream=True, reply=True)
         self.session = Session("s", policy)
         self.now = 100.0
-        self.transcription, self.judging = transcription, judging
+        self.transcription, self.predicting = transcription, predicting
         self.first_token, self.first_sound = first_token, first_sound
         self.reply_seconds = reply_seconds
         self.done = done
@@ -106,11 +106,11 @@ class World:
                 self.told.append(event.fields)
             elif isinstance(event, Transcribe):
                 self._transcribe(event)
-            elif isinstance(event, Judge):
+            elif isinstance(event, PredictTurn):
                 self.later(
-                    self.judging,
+                    self.predicting,
                     lambda event=event: self.take(
-                        self.session.judged(event.revision, self.done, self.now)
+                        self.session.turn_predicted(event.revision, self.done, self.now)
                     ),
                 )
             elif isinstance(event, ToLanguageModel):

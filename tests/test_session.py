@@ -298,7 +298,7 @@ STEPS = st.lists(st.one_of(SPEECH, SILENCE, NOTHING, OTHER), min_size=1, max_siz
 @given(
     steps=STEPS,
     transcription=st.floats(0.01, 1.5),
-    judging=st.floats(0.01, 0.6),
+    predicting=st.floats(0.01, 0.6),
     first_token=st.floats(0.01, 1.0),
     reply_seconds=st.floats(0.1, 4.0),
     done=st.sampled_from([0.05, 0.95]),
@@ -309,7 +309,7 @@ STEPS = st.lists(st.one_of(SPEECH, SILENCE, NOTHING, OTHER), min_size=1, max_siz
 def test_every_turn_ends_once_and_nothing_withdrawn_leaks(
     steps: list[tuple[str, float]],
     transcription: float,
-    judging: float,
+    predicting: float,
     first_token: float,
     reply_seconds: float,
     done: float,
@@ -319,7 +319,7 @@ def test_every_turn_ends_once_and_nothing_withdrawn_leaks(
 ) -> None:
     world = World(
         transcription=transcription,
-        judging=judging,
+        predicting=predicting,
         first_token=first_token,
         reply_seconds=reply_seconds,
         done=done,

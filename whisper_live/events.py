@@ -37,7 +37,7 @@ class Revision:
     failed: bool = False
     text_at: float | None = None
     probability: float | None = None
-    times_judged: int = 0
+    times_predicted: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Transcribe:
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class PredictTurn:
     """Ask the turn detector about the last seconds of audio; answer to `Session.judged`."""
 
     revision: Revision
@@ -90,4 +90,4 @@ class TurnTimeline:
     milliseconds: dict[str, int | None] = field(default_factory=dict)
 
 
-Event = Transcribe | Judge | Tell | ToLanguageModel | ToVoice | TurnTimeline
+Event = Transcribe | PredictTurn | Tell | ToLanguageModel | ToVoice | TurnTimeline

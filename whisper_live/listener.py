@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fusion.settings import Settings
 from whisper_live.activity import FRAME_SECONDS, SpeechActivity
 from whisper_live.endpoint import EndpointPolicy, sounds_done
-from whisper_live.events import Judge, Priority, Revision, Transcribe
+from whisper_live.events import PredictTurn, Priority, Revision, Transcribe
 from whisper_live.utterance import Piece, Utterance, join
 
 # Audio kept from before the detector noticed speech, so that no first sound is lost.
@@ -36,7 +36,7 @@ _SILENT_FRAME = np.zeros(round(FRAME_SECONDS * 16_000), np.float32)
 
 # Silence after which the turn detector is asked, and again where it found no end: at once it knows
 # 38 of 43 true ends of the shared recordings, after 0.2 s 42 of them.
-_JUDGE_AFTER = (0.0, 0.22, 0.4)
+_PREDICT_AFTER = (0.0, 0.22, 0.4)
 
 # FairLock that wait for their transcript; beyond it the client is not read from (see `backlogged`).
 _MOST_CLOSING = 4
@@ -107,7 +107,7 @@ ListenerEvent = (
     | Completed
     | Dropped
     | Transcribe
-    | Judge
+    | PredictTurn
 )
 
 
@@ -246,7 +246,9 @@ class Listener:
             return self._texts_known(now)
         return self._live_text(job, text)
 
-    def judged(self, revision: Revision, probability: float, now: float) -> list[ListenerEvent]:
+    def turn_predicted(
+        self, revision: Revision, probability: float, now: float
+    ) -> list[ListenerEvent]:
         """Take the turn detector's probability that the person is done."""
         revision.probability = probability
         if revision is not self._revision:
@@ -289,7 +291,7 @@ class Listener:
             events += self._revise(silence, now)
         revision = self._revision
         if revision is not None:
-            events += self._ask_judge(revision, silence)
+            events += self._ask_turn_detector(revision, silence)
             # Words that are still being transcribed are no words that say it is over.
             text = "" if revision.text is None and self._policy.work_ahead else revision.text
             required = self._policy.endpoint.required_silence(revision.probability, text)
@@ -309,18 +311,18 @@ class Listener:
             events.append(self._transcribe_revision(self._revision))
         return events
 
-    def _ask_judge(self, revision: Revision, silence: float) -> list[ListenerEvent]:
+    def _ask_turn_detector(self, revision: Revision, silence: float) -> list[ListenerEvent]:
         assert self._utterance is not None
-        asked = revision.times_judged
-        judging = asked > 0 and revision.probability is None
-        if not self._policy.endpoint.smart_turn or judging:
+        asked = revision.times_predicted
+        predicting = asked > 0 and revision.probability is None
+        if not self._policy.endpoint.smart_turn or predicting:
             return []
-        if asked == len(_JUDGE_AFTER) or silence < _JUDGE_AFTER[asked]:
+        if asked == len(_PREDICT_AFTER) or silence < _PREDICT_AFTER[asked]:
             return []
         if sounds_done(revision.probability):
             return []
-        revision.times_judged += 1
-        return [Judge(revision, self._utterance.recent_audio())]
+        revision.times_predicted += 1
+        return [PredictTurn(revision, self._utterance.recent_audio())]
 
     def _transcribe_revision(self, revision: Revision) -> Transcribe:
         assert self._utterance is not None

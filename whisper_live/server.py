@@ -37,7 +37,7 @@ from fusion.status import Phase, Service, ServiceStatus
 from fusion.supervisor import Links
 from whisper_live.events import (
     Event,
-    Judge,
+    PredictTurn,
     Tell,
     ToLanguageModel,
     ToVoice,
@@ -111,7 +111,7 @@ class TranscriptionServer:
         self._admitted: dict[ServerConnection, float] = {}
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(transcriber, self._transcribed, self._live_dropped)
-        self._judges = ThreadPoolExecutor(1, thread_name_prefix="turn-detector")
+        self._turn_detections = ThreadPoolExecutor(1, thread_name_prefix="turn-detector")
         self._restart_counts = self._restart_counts_now()
 
     # -- a connection, from handshake to end ---------------------------------------------------
@@ -299,8 +299,8 @@ class TranscriptionServer:
                 client.tell(event.fields)
             elif isinstance(event, Transcribe):
                 self._scheduler.submit(self._job(client, event))
-            elif isinstance(event, Judge):
-                self._judge(client, event)
+            elif isinstance(event, PredictTurn):
+                self._predict_turn(client, event)
             elif isinstance(event, ToLanguageModel):
                 self._put(client, self._language_model, event.message)
             elif isinstance(event, ToVoice):
@@ -321,14 +321,16 @@ class TranscriptionServer:
             logger.error("%s", error)
             client.tell({"status": "ERROR", "message": "The server is overloaded; try again soon."})
 
-    def _judge(self, client: TranscriptionConnection, event: Judge) -> None:
+    def _predict_turn(self, client: TranscriptionConnection, event: PredictTurn) -> None:
         if self._turn_detector is None:
             return
-        work = self._judges.submit(self._turn_detector.probability, event.audio)
+        work = self._turn_detections.submit(self._turn_detector.probability, event.audio)
 
         def judged() -> None:
             if client.session.identity in self._clients:
-                events = client.session.judged(event.revision, work.result(), time.monotonic())
+                events = client.session.turn_predicted(
+                    event.revision, work.result(), time.monotonic()
+                )
                 self._carry_out(client, events)
 
         work.add_done_callback(lambda _: self._loop.call_soon_threadsafe(judged))
@@ -391,7 +393,7 @@ class TranscriptionServer:
 
     def close(self) -> None:
         self._scheduler.close()
-        self._judges.shutdown(wait=False, cancel_futures=True)
+        self._turn_detections.shutdown(wait=False, cancel_futures=True)
         self._transcriber.close()
 
 

@@ -35,7 +35,7 @@ from whisper_live.activity import FRAME_SECONDS
 from whisper_live.answers import Answers
 from whisper_live.events import (
     Event,
-    Judge,
+    PredictTurn,
     Revision,
     Tell,
     ToLanguageModel,
@@ -192,9 +192,11 @@ class Session:
         """A live transcription gave way to more urgent work."""
         self._listener.live_dropped(job)
 
-    def judged(self, revision: Revision, probability: float, now: float) -> list[Event]:
+    def turn_predicted(self, revision: Revision, probability: float, now: float) -> list[Event]:
         """Take the turn detector's verdict."""
-        return self._out(self._follow(self._listener.judged(revision, probability, now), now))
+        return self._out(
+            self._follow(self._listener.turn_predicted(revision, probability, now), now)
+        )
 
     def received(self, message: Message, now: float) -> list[Event]:
         """Take a message from the language model or the voice."""
@@ -237,7 +239,7 @@ class Session:
     def _follow(self, heard: Iterable[ListenerEvent], now: float) -> list[Event]:
         events: list[Event] = []
         for event in heard:
-            if isinstance(event, Transcribe | Judge):
+            if isinstance(event, Transcribe | PredictTurn):
                 events.append(event)
             elif isinstance(event, Began):
                 events += self._began(event, now)

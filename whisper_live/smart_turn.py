@@ -61,7 +61,7 @@ class SmartTurn:
             ) from error
 
     def warm_up(self) -> None:
-        """Judge a second of silence, so that every buffer is allocated."""
+        """PredictTurn a second of silence, so that every buffer is allocated."""
         self.probability(np.zeros(SAMPLE_RATE, np.float32))
 
     def probability(self, audio: NDArray[np.float32]) -> float:

@@ -51,9 +51,9 @@ class VoiceActivityDetector:
         joined = np.concatenate([self._rest, samples])
         whole = len(joined) - len(joined) % FRAME
         self._rest = joined[whole:]
-        return [(frame, self._judge(frame)) for frame in joined[:whole].reshape(-1, FRAME)]
+        return [(frame, self._predict_turn(frame)) for frame in joined[:whole].reshape(-1, FRAME)]
 
-    def _judge(self, frame: NDArray[np.float32]) -> float:
+    def _predict_turn(self, frame: NDArray[np.float32]) -> float:
         loudness = float(np.sqrt(np.dot(frame, frame) / FRAME))
         self._level = max(loudness, self._level * _FADE)
         if loudness < INAUDIBLE:
