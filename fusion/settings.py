@@ -236,7 +236,7 @@ class Settings:
         0.03, "listening", "seconds of silence after which the reply is prepared", least=0
     )
     smart_turn: bool = _setting(
-        True, "listening", "judge from voice and words whether the person is done"
+        True, "listening", "predict from voice and words whether the person is done"
     )
     wait_done: float = _setting(
         0.4,

@@ -50,7 +50,7 @@ def test_silence_takes_both_signs(no_speech: float, confidence: float, silence: 
 
 
 @pytest.mark.parametrize(
-    ("text", "no_speech", "confidence", "phantom"),
+    ("text", "no_speech", "confidence", "hallucination"),
     [
         (" Thank you.", 0.4, -0.2, True),
         (" Thanks for watching!", 0.0, -0.9, True),
@@ -60,9 +60,9 @@ def test_silence_takes_both_signs(no_speech: float, confidence: float, silence: 
     ],
 )
 def test_a_phantom_is_a_known_phrase_that_the_model_doubts(
-    text: str, no_speech: float, confidence: float, phantom: bool
+    text: str, no_speech: float, confidence: float, hallucination: bool
 ) -> None:
-    assert guards.is_phantom(text, no_speech, confidence) is phantom
+    assert guards.is_hallucination(text, no_speech, confidence) is hallucination
 
 
 @pytest.mark.parametrize(

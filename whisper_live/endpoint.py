@@ -45,7 +45,7 @@ class EndpointPolicy:
         """Seconds of silence that end the turn, never more than `longest`.
 
         `probability` is the turn detector's (0..1) that the person is done, `text` the transcript;
-        None where it is not known yet. Until the voice has been judged the turn stays open as
+        None where it is not known yet. Until the turn detector has answered the turn stays open as
         if it were unfinished, so that a verdict that comes late on a busy machine cuts nobody off.
         """
         if not self.smart_turn:

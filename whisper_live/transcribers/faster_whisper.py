@@ -120,7 +120,7 @@ class Hearing:
     @property
     def transcript(self) -> Transcript:
         """The text, or nothing where the model invented it."""
-        if guards.is_silence(self.no_speech, self.confidence) or guards.is_phantom(
+        if guards.is_silence(self.no_speech, self.confidence) or guards.is_hallucination(
             self.text, self.no_speech, self.confidence
         ):
             return NOTHING_HEARD

@@ -30,7 +30,7 @@ TOKENS_PER_SECOND = 15.0
 FASTEST_SPEECH = 8.0
 """Words a second that nobody exceeds: fast English is about 5."""
 
-PHANTOMS = frozenset(
+HALLUCINATIONS = frozenset(
     {
         "you",
         "bye",
@@ -109,11 +109,11 @@ def is_silence(no_speech: float, confidence: float) -> bool:
     return no_speech > NO_SPEECH_LIMIT and confidence < CONFIDENCE_LIMIT
 
 
-def is_phantom(text: str, no_speech: float, confidence: float) -> bool:
+def is_hallucination(text: str, no_speech: float, confidence: float) -> bool:
     """Whether `text` is a phrase that Whisper invents over noise, and it was not sure of it.
 
     People say "thank you" too, so the phrase alone proves nothing.
     """
     words = text.strip().strip(".,!?…♪ ").lower()
     unsure = no_speech > PHANTOM_NO_SPEECH or confidence < PHANTOM_CONFIDENCE
-    return not words or (words in PHANTOMS and unsure)
+    return not words or (words in HALLUCINATIONS and unsure)

@@ -258,7 +258,7 @@ def _believed(transcript: Transcript, seconds: float) -> Transcript:
     no_speech, confidence = transcript.no_speech, transcript.confidence
     invented = (
         guards.is_silence(no_speech, confidence)
-        or guards.is_phantom(text, no_speech, confidence)
+        or guards.is_hallucination(text, no_speech, confidence)
         or guards.is_repetitive(text)
     )
     return NOTHING_HEARD if invented else replace(transcript, text=text)
