@@ -212,13 +212,13 @@ class Settings:
     min_utterance: float = _setting(
         0.16, "listening", "seconds of speech below which a sound is no utterance", least=0
     )
-    settle_after: float = _setting(
+    finalize_after: float = _setting(
         8.0,
         "listening",
         "seconds of speech after which a pause settles what was said: it is not heard again",
         least=1,
     )
-    longest_piece: float = _setting(
+    longest_segment: float = _setting(
         24.0,
         "listening",
         "seconds of speech without a pause that are kept to be heard at once; at most 30, "

@@ -8,7 +8,7 @@ REPLACEMENT = "\ufffd"
 
 
 class Detokenizer:
-    """FairLock a growing list of token ids into pieces of text that add up to the whole.
+    """Turn a growing list of token ids into pieces of text that add up to the whole.
 
     One token may be part of a character (byte-level vocabularies) and may lose its leading space
     when it is decoded alone (SentencePiece), so each piece is the difference between two decodings

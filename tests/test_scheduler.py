@@ -12,7 +12,7 @@ from fusion.errors import ModelError
 from whisper_live.events import Priority, Revision, Transcribe
 from whisper_live.scheduler import Job, Scheduler
 from whisper_live.transcribers.base import NOTHING_HEARD, Transcript, TranscriptionRequest
-from whisper_live.utterance import Piece
+from whisper_live.utterance import Segment
 
 TIMEOUT = 5.0
 
@@ -183,7 +183,7 @@ def test_a_piece_gives_way_to_nothing(world: World) -> None:
     world.submit(1, Priority.AWAITED, session="other")
     assert world.runs(1)
     audio = np.zeros(2, np.float32)
-    event = Transcribe(1, audio, Priority.AWAITED, piece=Piece(0, 1))
+    event = Transcribe(1, audio, Priority.AWAITED, segment=Segment(0, 1))
     world.scheduler.submit(Job("one", event, TranscriptionRequest(audio)))
     world.submit(3, Priority.AWAITED, session="one")
     for number in (1, 2, 3):

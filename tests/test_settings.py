@@ -22,7 +22,7 @@ def test_every_default_is_allowed() -> None:
         ("max_clients", "0", "1 or more"),
         ("whisperspeech_instances", "0", "1 or more"),
         ("vad_threshold", "nan", "0.01 to 1"),
-        ("longest_piece", "45", "5 to 30"),
+        ("longest_segment", "45", "5 to 30"),
         ("speech_port", "-1", "0 to 65535"),
     ],
 )

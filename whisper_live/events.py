@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.messages import Message
-from whisper_live.utterance import Piece
+from whisper_live.utterance import Segment
 
 
 class Priority(enum.IntEnum):
@@ -44,7 +44,7 @@ class Revision:
 class Transcribe:
     """Transcribe `audio` (float32, 16 kHz) and hand the result to `Session.transcribed`.
 
-    It is for a `revision`, for a settled `piece` of a long utterance, or, with neither, for the
+    It is for a `revision`, for a finalized `segment` of a long utterance, or, with neither, for the
     live transcript.
     """
 
@@ -52,7 +52,7 @@ class Transcribe:
     audio: NDArray[np.float32]
     priority: Priority
     revision: Revision | None = None
-    piece: Piece | None = None
+    segment: Segment | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from fusion.settings import Settings
 from whisper_live.activity import FRAME_SECONDS, SpeechActivity
 from whisper_live.endpoint import EndpointPolicy, sounds_done
 from whisper_live.events import PredictTurn, Priority, Revision, Transcribe
-from whisper_live.utterance import Piece, Utterance, join
+from whisper_live.utterance import Segment, Utterance, join
 
 # Audio kept from before the detector noticed speech, so that no first sound is lost.
 _PREROLL_FRAMES = round(0.32 / FRAME_SECONDS)
@@ -51,11 +51,11 @@ class Began:
 
 @dataclass(frozen=True)
 class Heard:
-    """The live transcript of a turn changed: settled pieces, and the text after them."""
+    """The live transcript of a turn changed: finalized segments, and the text after them."""
 
     turn: int
-    pieces: tuple[Piece, ...]
-    tail: Piece
+    segments: tuple[Segment, ...]
+    tail: Segment
     until: float
     """When the last of the audio behind it came in, monotonic seconds."""
 
@@ -84,10 +84,10 @@ class Withdrawn:
 
 @dataclass(frozen=True)
 class Completed:
-    """The person is done; `revision.text` is what they said, `pieces` where each part lies."""
+    """The person is done; `revision.text` is what they said, `segments` where each part lies."""
 
     revision: Revision
-    pieces: tuple[Piece, ...]
+    segments: tuple[Segment, ...]
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ class ListeningPolicy:
     endpoint: EndpointPolicy
     threshold: float
     min_utterance: float
-    settle_after: float
-    longest_piece: float
+    finalize_after: float
+    longest_segment: float
     partial_interval: float
     work_ahead: bool
     provisional_silence: float
@@ -131,8 +131,8 @@ class ListeningPolicy:
             endpoint=EndpointPolicy.from_settings(settings),
             threshold=settings.vad_threshold,
             min_utterance=settings.min_utterance,
-            settle_after=settings.settle_after,
-            longest_piece=settings.longest_piece,
+            finalize_after=settings.finalize_after,
+            longest_segment=settings.longest_segment,
             partial_interval=settings.partial_interval,
             work_ahead=settings.work_ahead,
             provisional_silence=settings.provisional_silence,
@@ -238,8 +238,8 @@ class Listener:
         if text is None and job.revision is not None:
             job.revision.failed = True
         text = text or ""
-        if job.piece is not None:
-            job.piece.text = text
+        if job.segment is not None:
+            job.segment.text = text
             return self._texts_known(now)
         if job.revision is not None:
             job.revision.tail = text
@@ -274,9 +274,9 @@ class Listener:
         if self._revision is not None:
             events += self._resume(self._revision)
         assert self._utterance is not None
-        if self._utterance.unsettled_seconds >= self._policy.longest_piece:
-            piece, audio = self._utterance.cut(self._utterance.quietest_cut(_CUT_WITHIN))
-            events.append(Transcribe(self._turn, audio, Priority.AWAITED, piece=piece))
+        if self._utterance.unfinalized_seconds >= self._policy.longest_segment:
+            segment, audio = self._utterance.cut(self._utterance.quietest_cut(_CUT_WITHIN))
+            events.append(Transcribe(self._turn, audio, Priority.AWAITED, segment=segment))
         return events + self._ask_live(now)
 
     def _not_speaking(self, now: float) -> list[ListenerEvent]:
@@ -332,10 +332,10 @@ class Listener:
     def _resume(self, revision: Revision) -> list[ListenerEvent]:
         """Speech goes on: the revision is void, but what it heard may settle a long utterance."""
         assert self._utterance is not None
-        settles = self._utterance.unsettled_seconds >= self._policy.settle_after
-        if revision.tail is not None and settles:
-            piece, _ = self._utterance.cut(revision.end)
-            piece.text = revision.tail
+        finalizes = self._utterance.unfinalized_seconds >= self._policy.finalize_after
+        if revision.tail is not None and finalizes:
+            segment, _ = self._utterance.cut(revision.end)
+            segment.text = revision.tail
         self._revision = None
         return [Withdrawn(revision)]
 
@@ -384,8 +384,8 @@ class Listener:
         while self._closing and self._closing[0][0].text is not None:
             revision, utterance = self._closing.popleft()
             if revision.text:
-                pieces, tail = _parts(revision, utterance)
-                events.append(Completed(revision, (*pieces, tail) if tail.text else pieces))
+                segments, tail = _parts(revision, utterance)
+                events.append(Completed(revision, (*segments, tail) if tail.text else segments))
             else:
                 events.append(Dropped(revision.turn, revision.failed))
         return events
@@ -420,15 +420,15 @@ class Listener:
         live.pending = None
         if utterance is None or self._revision is not None:
             return []
-        settled = utterance.settled_text()
-        if settled is None:
+        finalized = utterance.finalized_text()
+        if finalized is None:
             return []
-        words = join(settled, text).split()
+        words = join(finalized, text).split()
         stable = _agreed(live.words, words)
         live.words = words
-        tail = Piece(utterance.unsettled_from, utterance.end, text)
+        tail = Segment(utterance.unfinalized_from, utterance.end, text)
         events: list[ListenerEvent] = [
-            Heard(self._turn, tuple(utterance.pieces), tail, live.requested_at)
+            Heard(self._turn, tuple(utterance.segments), tail, live.requested_at)
         ]
         if stable > live.words_prefilled:
             live.words_prefilled = stable
@@ -453,14 +453,14 @@ def _agreed(before: list[str], now: list[str]) -> int:
 def _hear_whole(revision: Revision, utterance: Utterance, now: float) -> bool:
     """Give the revision its text once every part of it is known; True if it has one then."""
     if revision.text is None:
-        settled = utterance.settled_text()
-        if settled is None or revision.tail is None:
+        finalized = utterance.finalized_text()
+        if finalized is None or revision.tail is None:
             return False
-        revision.text = join(settled, revision.tail)
+        revision.text = join(finalized, revision.tail)
         revision.text_at = now
     return True
 
 
-def _parts(revision: Revision, utterance: Utterance) -> tuple[tuple[Piece, ...], Piece]:
-    tail = Piece(utterance.unsettled_from, revision.end, revision.tail)
-    return tuple(utterance.pieces), tail
+def _parts(revision: Revision, utterance: Utterance) -> tuple[tuple[Segment, ...], Segment]:
+    tail = Segment(utterance.unfinalized_from, revision.end, revision.tail)
+    return tuple(utterance.segments), tail

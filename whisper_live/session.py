@@ -55,7 +55,7 @@ from whisper_live.listener import (
     StablePrefix,
     Withdrawn,
 )
-from whisper_live.utterance import Piece
+from whisper_live.utterance import Segment
 
 logger = logging.getLogger(__name__)
 
@@ -304,7 +304,7 @@ class Session:
 
     def _heard(self, event: Heard, now: float) -> list[Event]:
         events: list[Event] = []
-        text = " ".join(piece.text or "" for piece in (*event.pieces, event.tail)).strip()
+        text = " ".join(segment.text or "" for segment in (*event.segments, event.tail)).strip()
         if event.turn in self._contested:
             events += self._settle(event.turn, text, now)
             if event.turn in self._contested:
@@ -314,7 +314,7 @@ class Session:
         if text or (self._shown and self._policy.stream):
             self._shown = True
             events.append(
-                self._segments(event.turn, event.pieces, event.tail, event.until, now, eos=False)
+                self._segments(event.turn, event.segments, event.tail, event.until, now, eos=False)
             )
         return events
 
@@ -360,8 +360,8 @@ class Session:
         events += [
             self._segments(
                 revision.turn,
-                event.pieces[:-1],
-                event.pieces[-1],
+                event.segments[:-1],
+                event.segments[-1],
                 revision.end_of_speech,
                 now,
                 eos=eos,
@@ -396,24 +396,24 @@ class Session:
     def _segments(
         self,
         turn: int,
-        pieces: Sequence[Piece],
-        tail: Piece,
+        segments: Sequence[Segment],
+        tail: Segment,
         until: float,
         now: float,
         *,
         eos: bool,
     ) -> Tell:
-        spoken = [(piece, True) for piece in pieces] + [(tail, eos)]
+        spoken = [(segment, True) for segment in segments] + [(tail, eos)]
         fields = {
             "segments": [
                 {
-                    "start": f"{max(piece.first, 0) * FRAME_SECONDS:.3f}",
-                    "end": f"{piece.last * FRAME_SECONDS:.3f}",
-                    "text": f" {piece.text.strip()}",
+                    "start": f"{max(segment.first, 0) * FRAME_SECONDS:.3f}",
+                    "end": f"{segment.last * FRAME_SECONDS:.3f}",
+                    "text": f" {segment.text.strip()}",
                     "completed": completed,
                 }
-                for piece, completed in spoken
-                if piece.text
+                for segment, completed in spoken
+                if segment.text
             ],
             "eos": eos,
             "latency": round(now - until, 3),

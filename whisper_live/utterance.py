@@ -1,7 +1,7 @@
 """The audio of one turn and what was heard in it so far. Pure values, bounded memory.
 
-Whisper hears at most 30 s at once. A longer utterance is heard in *pieces*, cut in pauses: a piece
-whose text will not change is settled and its audio dropped, so that what is left to transcribe at
+Whisper hears at most 30 s at once. A longer utterance is heard in *segments*, cut in pauses: a segment
+whose text will not change is finalized and its audio dropped, so that what is left to transcribe at
 the end of a turn is short, however long the person spoke.
 """
 
@@ -23,7 +23,7 @@ _JUDGED_FRAMES = int(8.0 / FRAME_SECONDS)
 
 
 @dataclass
-class Piece:
+class Segment:
     """A stretch of the utterance, in frames since the connection began; `text` once heard."""
 
     first: int
@@ -39,24 +39,24 @@ class Utterance:
 
     def __init__(self, position: int) -> None:
         self.position = position
-        self.pieces: list[Piece] = []
+        self.segments: list[Segment] = []
         self._frames: list[NDArray[np.float32]] = []
         self._probabilities: list[float] = []
-        self._unsettled_from = position
+        self._unfinalized_from = position
         self._recent: deque[NDArray[np.float32]] = deque(maxlen=_JUDGED_FRAMES)
 
     @property
     def end(self) -> int:
         """Index of the frame after its last one."""
-        return self._unsettled_from + len(self._frames)
+        return self._unfinalized_from + len(self._frames)
 
     @property
-    def unsettled_from(self) -> int:
-        return self._unsettled_from
+    def unfinalized_from(self) -> int:
+        return self._unfinalized_from
 
     @property
-    def unsettled_seconds(self) -> float:
-        """Length of the audio that is not part of a piece yet."""
+    def unfinalized_seconds(self) -> float:
+        """Length of the audio that is not part of a segment yet."""
         return len(self._frames) * FRAME_SECONDS
 
     def append(self, frame: NDArray[np.float32], probability: float) -> None:
@@ -65,7 +65,7 @@ class Utterance:
         self._recent.append(frame)
 
     def audio(self) -> NDArray[np.float32]:
-        """What is not part of a piece yet: float32 at 16 kHz."""
+        """What is not part of a segment yet: float32 at 16 kHz."""
         return np.concatenate(self._frames) if self._frames else np.zeros(0, np.float32)
 
     def recent_audio(self) -> NDArray[np.float32]:
@@ -73,24 +73,24 @@ class Utterance:
         return np.concatenate(self._recent) if self._recent else np.zeros(0, np.float32)
 
     def quietest_cut(self, within: float) -> int:
-        """The frame index to cut a piece at: where the last `within` seconds sound least spoken."""
+        """The frame index to cut a segment at: where the last `within` seconds sound least spoken."""
         span = min(int(within / FRAME_SECONDS), len(self._frames))
         tail = self._probabilities[len(self._probabilities) - span :]
         return self.end - span + int(np.argmin(tail)) + 1
 
-    def cut(self, until: int) -> tuple[Piece, NDArray[np.float32]]:
-        """Make the audio before frame `until` a piece, whose text is still to come."""
-        count = until - self._unsettled_from
+    def cut(self, until: int) -> tuple[Segment, NDArray[np.float32]]:
+        """Make the audio before frame `until` a segment, whose text is still to come."""
+        count = until - self._unfinalized_from
         audio = np.concatenate(self._frames[:count])
-        piece = Piece(self._unsettled_from, until)
-        self.pieces.append(piece)
+        segment = Segment(self._unfinalized_from, until)
+        self.segments.append(segment)
         del self._frames[:count], self._probabilities[:count]
-        self._unsettled_from = until
-        return piece, audio
+        self._unfinalized_from = until
+        return segment, audio
 
-    def settled_text(self) -> str | None:
-        """The pieces' text, or None while one is still being transcribed."""
-        texts = [piece.text for piece in self.pieces]
+    def finalized_text(self) -> str | None:
+        """The segments' text, or None while one is still being transcribed."""
+        texts = [segment.text for segment in self.segments]
         if any(text is None for text in texts):
             return None
         return join(*(text for text in texts if text))

@@ -18,7 +18,7 @@ WINDOW_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class TranscriptionRequest:
-    """One piece of speech to transcribe.
+    """One segment of speech to transcribe.
 
     `audio` is float32 mono at 16 kHz in [-1, 1], at most 30 s. `language` is an ISO 639-1 code, or
     None to detect it. `task` is "transcribe" or "translate" (into English). `context` is text that

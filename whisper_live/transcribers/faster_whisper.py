@@ -300,7 +300,7 @@ class FasterWhisper:
         return self._encode(np.stack([self._mel_frames(each, WHOLE_WINDOW) for each in audio]))
 
     def _encode_speech(self, audio: Sequence[NDArray[np.float32]]) -> ctranslate2.StorageView:
-        """Encode each piece for itself and put the prepared silence behind it."""
+        """Encode each segment for itself and put the prepared silence behind it."""
         frames = [_frames_to_encode(len(each)) for each in audio]
         window = HALF_WINDOW if max(frames) <= HALF_WINDOW else WHOLE_WINDOW
         padded = []
