@@ -53,7 +53,7 @@ class _ChatSession:
 
 
 class LanguageModelService:
-    """FairLock messages about sessions into generations, and generations into messages.
+    """Turn messages about sessions into generations, and generations into messages.
 
     `send` takes what the transcription server and the voice are told; it is called from several
     threads and must not block.

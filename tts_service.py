@@ -110,7 +110,7 @@ class SpeechServer:
         if message.session in self._clients:
             return
         client = SpeechSession(message)
-        sender = Sender(client, self._settings.sound_ahead, self._report, sent=self._synthesis.wake)
+        sender = Sender(client, self._settings.buffer_lead, self._report, sent=self._synthesis.wake)
         client.sender = asyncio.create_task(sender.run())
         self._clients[message.session] = client
         self._arrival.set_result(None)
@@ -136,7 +136,7 @@ class SpeechServer:
     def _silence(self, client: SpeechSession, turn: int) -> None:
         """Stop speaking at once: whatever of this turn was not sent never will be."""
         speech = client.speeches.end(turn)
-        client.speeches.runs_dry_at = 0.0
+        client.speeches.playout_deadline = 0.0
         said = speech.said if speech is not None else ""
         spoken = said if client.connection is not None else None
         self._report(SpeechEnded(client.session, turn, spoken, time.monotonic()))

@@ -32,9 +32,9 @@ from whisper_live.client.sound_files import read_wav
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "default": (),
-    "no work ahead": ("--no-work_ahead",),
+    "no work ahead": ("--no-speculative_generation",),
     "no smart turn": ("--no-smart_turn",),
-    "neither": ("--no-work_ahead", "--no-smart_turn"),
+    "neither": ("--no-speculative_generation", "--no-smart_turn"),
 }
 
 OWNERS = ("provisional_transcript", "commit", "first_token", "first_clause", "first_sound")
@@ -56,7 +56,7 @@ class Turn:
     heard: str = ""
     words: int = 0
     word_errors: int = 0
-    used_ahead: bool | None = None
+    speculative: bool | None = None
     timeline: dict[str, int | None] = field(default_factory=dict)
     error: str = ""
 
@@ -137,7 +137,7 @@ def _read_timeline(turn: Turn, timelines: Sequence[Notice], number: int | None) 
     for notice in timelines:
         if notice.turn == number:
             turn.timeline = dict(notice.fields["milliseconds"])
-            turn.used_ahead = bool(notice.fields["used_ahead"])
+            turn.speculative = bool(notice.fields["used_ahead"])
 
 
 async def measure(
@@ -195,7 +195,7 @@ def summary(turns: list[Turn], cpu: float) -> dict[str, float | None]:
         "cut in two": sum(turn.commits > 1 for turn in answered) / max(len(answered), 1),
         "word errors": sum(t.word_errors for t in answered)
         / max(sum(t.words for t in answered), 1),
-        "used ahead": sum(bool(turn.used_ahead) for turn in answered) / max(len(answered), 1),
+        "used ahead": sum(bool(turn.speculative) for turn in answered) / max(len(answered), 1),
         "cpu seconds a turn": cpu,
         **{name: median(marks) for name, marks in parts.items()},
     }

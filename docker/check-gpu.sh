@@ -90,8 +90,8 @@ model_flags() {
 check_model() {
     local flags
     mapfile -t flags < <(model_flags)
-    in_image python3 -m docker.check_models "$1" --transcriber tensorrt_llm \
-        --whisper_tensorrt_path "$models/whisper_small_en" --voice_library whisperspeech \
+    in_image python3 -m docker.check_models "$1" --stt_backend tensorrt_llm \
+        --whisper_tensorrt_path "$models/whisper_small_en" --tts_backend whisperspeech \
         "${flags[@]}"
 }
 

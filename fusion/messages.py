@@ -1,7 +1,7 @@
 """What the three processes say to one another.
 
 Every message is an immutable value that names its session. A *turn* is one thing that the person
-says and its reply; a *revision* is one hearing of a turn. FairLock count from 1 within a session,
+says and its reply; a *revision* is one hearing of a turn. Turns count from 1 within a session,
 revisions from 1 within a turn. Times are `time.monotonic()` seconds, one clock for all processes
 of a machine.
 

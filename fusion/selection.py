@@ -162,10 +162,10 @@ def module(table: dict[str, str], pick: Pick) -> Any:
 
 
 def _transcription(settings: Settings, machine: Machine) -> Pick:
-    if settings.transcriber == "tensorrt_llm":
-        return _tensorrt(settings, machine, "whisper", "as --transcriber says")
-    if settings.transcriber != AUTO:
-        return _named(TRANSCRIBERS, settings.transcriber, machine, "--transcriber")
+    if settings.stt_backend == "tensorrt_llm":
+        return _tensorrt(settings, machine, "whisper", "as --stt_backend says")
+    if settings.stt_backend != AUTO:
+        return _named(TRANSCRIBERS, settings.stt_backend, machine, "--stt_backend")
     if settings.whisper_tensorrt_path != Settings.whisper_tensorrt_path:
         return _tensorrt(settings, machine, "whisper", "as --whisper_tensorrt_path says")
     if "whisper" in machine.engines and not _tensorrt_obstacle(TRANSCRIBERS, machine):
@@ -176,17 +176,17 @@ def _transcription(settings: Settings, machine: Machine) -> Pick:
 def _language_model(settings: Settings, machine: Machine) -> Pick:
     engine = language_engine(settings, machine.engines)
     asked = settings.phi or settings.mistral
-    if asked and settings.language_model not in (AUTO, "tensorrt_llm"):
+    if asked and settings.llm_backend not in (AUTO, "tensorrt_llm"):
         raise ConfigurationError(
-            f"--{engine} asks for a TensorRT-LLM engine and --language_model for "
-            f"{settings.language_model}: give one of them."
+            f"--{engine} asks for a TensorRT-LLM engine and --llm_backend for "
+            f"{settings.llm_backend}: give one of them."
         )
     if asked:
         return _tensorrt(settings, machine, engine, f"as --{engine} says")
-    if settings.language_model == "tensorrt_llm":
-        return _tensorrt(settings, machine, engine, "as --language_model says")
-    if settings.language_model != AUTO:
-        return _named(LANGUAGE_MODELS, settings.language_model, machine, "--language_model")
+    if settings.llm_backend == "tensorrt_llm":
+        return _tensorrt(settings, machine, engine, "as --llm_backend says")
+    if settings.llm_backend != AUTO:
+        return _named(LANGUAGE_MODELS, settings.llm_backend, machine, "--llm_backend")
     if settings.openai_url:
         return Pick("openai_api", f"at {settings.openai_url}, as --openai_url says")
     if engine in machine.engines and not _tensorrt_obstacle(LANGUAGE_MODELS, machine):
@@ -198,8 +198,8 @@ def _language_model(settings: Settings, machine: Machine) -> Pick:
 
 
 def _voice(settings: Settings, machine: Machine) -> Pick:
-    if settings.voice_library != AUTO:
-        return _named(VOICES, settings.voice_library, machine, "--voice_library")
+    if settings.tts_backend != AUTO:
+        return _named(VOICES, settings.tts_backend, machine, "--tts_backend")
     if machine.gpu and not _missing(VOICES["whisperspeech"], machine):
         return Pick("whisperspeech", _place(machine))
     return Pick("piper", _cpu_reason(machine, "WhisperSpeech is not installed"))

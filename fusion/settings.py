@@ -35,10 +35,12 @@ def _setting(
     *,
     choices: Sequence[str] | None = None,
     environment: str | None = None,
+    old: str | None = None,
     least: float | None = None,
     most: float = math.inf,
 ) -> Any:
-    """A field with what its flag needs. `environment` is an old name of its variable.
+    """Describe a field for its flag. `environment` is the original's name of its variable, `old` a
+    flag that it answers to as well.
 
     A number is `least` or more and at most `most`.
     """
@@ -49,6 +51,7 @@ def _setting(
             "help": help,
             "choices": choices,
             "environment": environment,
+            "old": old,
             "range": None if least is None else (least, most),
         },
     )
@@ -63,31 +66,34 @@ class Settings:
     """What `main.py` was told. Passed whole to each process."""
 
     # -- models -------------------------------------------------------------------------------
-    transcriber: str = _setting(
+    stt_backend: str = _setting(
         AUTO,
         "models",
         "speech recogniser; auto takes the best that this machine has",
         choices=(AUTO, "faster_whisper", "tensorrt_llm"),
+        old="transcriber",
     )
     whisper_model: str = _setting(
         "tiny.en", "models", "faster-whisper model: a name of the model table, a folder or a hub id"
     )
-    language_model: str = _setting(
+    llm_backend: str = _setting(
         AUTO,
         "models",
         "language model library; auto takes the best that this machine has",
         choices=(AUTO, "llama_cpp", "tensorrt_llm", "transformers", "openai_api"),
+        old="language_model",
     )
     llm: str = _setting(
         "smollm2-135m",
         "models",
         "language model: a name of the model table, a GGUF file, a folder or a hub id",
     )
-    voice_library: str = _setting(
+    tts_backend: str = _setting(
         AUTO,
         "models",
         "speech synthesis library; auto takes the best that this machine has",
         choices=(AUTO, "piper", "whisperspeech"),
+        old="voice_library",
     )
     voice: str = _setting(
         "en_US-joe-medium", "models", "Piper voice: a name of the model table or an .onnx file"
@@ -215,22 +221,27 @@ class Settings:
     finalize_after: float = _setting(
         8.0,
         "listening",
-        "seconds of speech after which a pause settles what was said: it is not heard again",
+        "seconds of speech after which a pause finalizes what was said: it is not transcribed again",
         least=1,
+        old="settle_after",
     )
     longest_segment: float = _setting(
         24.0,
         "listening",
-        "seconds of speech without a pause that are kept to be heard at once; at most 30, "
+        "seconds of speech without a pause that are kept to be transcribed at once; at most 30, "
         "Whisper's window",
         least=5,
         most=30,
+        old="longest_piece",
     )
     partial_interval: float = _setting(
         0.5, "listening", "seconds between live transcripts while a person speaks", least=0.05
     )
-    work_ahead: bool = _setting(
-        True, "listening", "prepare the reply in the first short silence, before the turn is over"
+    speculative_generation: bool = _setting(
+        True,
+        "listening",
+        "prepare the reply in the first short silence, before the turn is over",
+        old="work_ahead",
     )
     provisional_silence: float = _setting(
         0.03, "listening", "seconds of silence after which the reply is prepared", least=0
@@ -259,11 +270,12 @@ class Settings:
     barge_in_speech: float = _setting(
         0.3, "interruption", "seconds of speech that an interruption needs", least=0
     )
-    sound_ahead: float = _setting(
+    buffer_lead: float = _setting(
         0.6,
         "interruption",
         "seconds of sound a client is sent before it is due to be heard",
         least=0.05,
+        old="sound_ahead",
     )
 
     # -- serving ------------------------------------------------------------------------------
@@ -349,8 +361,9 @@ def parser() -> argparse.ArgumentParser:
             options["action"] = argparse.BooleanOptionalAction
         else:
             options |= {"type": _number(item, hints[item.name]), "choices": meta["choices"]}
+        names = (item.name, meta["old"]) if meta["old"] else (item.name,)
         groups[meta["group"]].add_argument(
-            f"--{item.name}", env_var=_environment_name(item), **options
+            *(f"--{name}" for name in names), env_var=_environment_name(item), **options
         )
     return result
 
@@ -373,7 +386,9 @@ def _number(item: dataclasses.Field[Any], kind: type) -> Callable[[str], Any]:
 
 
 def _environment_name(item: dataclasses.Field[Any]) -> str:
-    """The variable a field is read from: the original's name where only that one is set."""
+    """The variable a field is read from: an old name where only that one is set."""
     name = ENVIRONMENT_PREFIX + item.name.upper()
-    old = item.metadata["environment"]
-    return old if old and old in os.environ and name not in os.environ else name
+    old = [item.metadata["environment"]] if item.metadata["environment"] else []
+    if item.metadata["old"]:
+        old.append(ENVIRONMENT_PREFIX + item.metadata["old"].upper())
+    return next((n for n in (name, *old) if n in os.environ), name)

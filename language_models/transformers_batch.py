@@ -129,7 +129,7 @@ class Batch:
         if any(type(layer) is not DynamicLayer for layer in trial.layers):
             raise ConfigurationError(
                 "The language model has layers without a plain attention cache, which "
-                "--language_model transformers cannot serve; serve it with vLLM and --openai_url."
+                "--llm_backend transformers cannot serve; serve it with vLLM and --openai_url."
             )
         memory = [
             tuple(_reserve(states, self.slots, length) for states in (layer.keys, layer.values))

@@ -148,7 +148,7 @@ def test_models_are_checked_in_the_image_with_its_engines(host: GpuHost) -> None
             *("--entrypoint", "python3"),
         ]
         settings = check_models.parse(call[at + 4 :])
-        assert (settings.transcriber, settings.phi) == ("tensorrt_llm", True)
+        assert (settings.stt_backend, settings.phi) == ("tensorrt_llm", True)
         assert settings.phi_tensorrt_path == "/root/scratch-space/models/Phi-3-mini-4k-instruct"
         assert settings.phi_tokenizer_path == f"{settings.phi_tensorrt_path}/tokenizer"
 

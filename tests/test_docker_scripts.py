@@ -398,7 +398,7 @@ def test_the_entry_point_builds_what_is_missing_and_becomes_main(host: Host, mod
     assert host.programs == ["main.py"]
 
     settings = parse(host.calls[-1].command[2:])
-    assert settings.transcriber == "tensorrt_llm"
+    assert settings.stt_backend == "tensorrt_llm"
     assert settings.whisper_tensorrt_path == str(host.models / "whisper_small_en")
     assert settings.max_clients == 2
     folder = host.models / model

@@ -1,4 +1,4 @@
-"""FairLock at what only one thread may use: one at a time, in order, nobody starves."""
+"""Taking turns at what only one thread may use: one at a time, in order, nobody starves."""
 
 from __future__ import annotations
 

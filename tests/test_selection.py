@@ -86,9 +86,9 @@ def test_without_flags_the_best_that_is_there(
 @pytest.mark.parametrize(
     ("machine", "settings", "expected"),
     [
-        (IMAGE, {"transcriber": "faster_whisper"}, ("faster_whisper", *ON_ENGINES[1:])),
-        (IMAGE, {"language_model": "llama_cpp"}, ("tensorrt_llm", "llama_cpp", "whisperspeech")),
-        (IMAGE, {"voice_library": "piper"}, (*ON_ENGINES[:2], "piper")),
+        (IMAGE, {"stt_backend": "faster_whisper"}, ("faster_whisper", *ON_ENGINES[1:])),
+        (IMAGE, {"llm_backend": "llama_cpp"}, ("tensorrt_llm", "llama_cpp", "whisperspeech")),
+        (IMAGE, {"tts_backend": "piper"}, (*ON_ENGINES[:2], "piper")),
         (LAPTOP, {"openai_url": "http://host:8000/v1"}, ("faster_whisper", "openai_api", "piper")),
         (
             IMAGE,
@@ -96,9 +96,9 @@ def test_without_flags_the_best_that_is_there(
             (ON_ENGINES[0], "openai_api", ON_ENGINES[2]),
         ),
         (IMAGE, {"openai_url": "http://host:8000/v1", "phi": True}, ON_ENGINES),
-        (LAPTOP, {"language_model": "llama_cpp", "openai_url": "http://host/v1"}, ON_CPU),
-        (IMAGE, {"language_model": "tensorrt_llm", "transcriber": "tensorrt_llm"}, ON_ENGINES),
-        (IMAGE, {"phi": True, "language_model": "tensorrt_llm"}, ON_ENGINES),
+        (LAPTOP, {"llm_backend": "llama_cpp", "openai_url": "http://host/v1"}, ON_CPU),
+        (IMAGE, {"llm_backend": "tensorrt_llm", "stt_backend": "tensorrt_llm"}, ON_ENGINES),
+        (IMAGE, {"phi": True, "llm_backend": "tensorrt_llm"}, ON_ENGINES),
     ],
 )
 def test_a_flag_wins(
@@ -109,9 +109,9 @@ def test_a_flag_wins(
 
 def test_what_the_image_starts_with_can_be_gone_round() -> None:
     """With flags after its own, as docs/gpu.md says."""
-    own = ["--transcriber", "tensorrt_llm", "--phi", "--phi_tensorrt_path", "/models/phi"]
-    around = ["--transcriber", "faster_whisper", "--no-phi", "--language_model", "llama_cpp"]
-    settings = parse([*own, *around, "--voice_library", "piper"])
+    own = ["--stt_backend", "tensorrt_llm", "--phi", "--phi_tensorrt_path", "/models/phi"]
+    around = ["--stt_backend", "faster_whisper", "--no-phi", "--llm_backend", "llama_cpp"]
+    settings = parse([*own, *around, "--tts_backend", "piper"])
     choice = choose(settings, IMAGE)
     found = (choice.transcription, choice.language_model, choice.voice)
     assert tuple(pick.library for pick in found) == ON_CPU
@@ -128,13 +128,13 @@ def test_what_the_image_starts_with_can_be_gone_round() -> None:
         ),
         (IMAGE, {"mistral": True}, "--mistral_tensorrt_path"),
         (IMAGE, {"phi": True, "mistral": True}, "exclude each other"),
-        (IMAGE, {"phi": True, "language_model": "llama_cpp"}, "give one of them"),
+        (IMAGE, {"phi": True, "llm_backend": "llama_cpp"}, "give one of them"),
         (
             LAPTOP,
             {"whisper_tensorrt_path": "/models/small"},
             "no TensorRT-LLM engine in /models/sm",
         ),
-        (LAPTOP, {"transcriber": "tensorrt_llm"}, "build-whisper.sh"),
+        (LAPTOP, {"stt_backend": "tensorrt_llm"}, "build-whisper.sh"),
         (replace(IMAGE, gpu=None), {"phi": True}, "cannot run here, as no GPU was found"),
         (
             replace(IMAGE, gpu=BLACKWELL),
@@ -147,9 +147,9 @@ def test_what_the_image_starts_with_can_be_gone_round() -> None:
             "does not know the older NVIDIA GeForce GTX 1080",
         ),
         (replace(IMAGE, packages=TORCH_PACKAGES), {"phi": True}, "package tensorrt_llm is not in"),
-        (IMAGE, {"language_model": "transformers"}, "needs the package transformers>=4.56, which"),
-        (LAPTOP, {"voice_library": "whisperspeech"}, "needs the package torch, which is not"),
-        (LAPTOP, {"language_model": "transformers"}, "--language_model transformers needs"),
+        (IMAGE, {"llm_backend": "transformers"}, "needs the package transformers>=4.56, which"),
+        (LAPTOP, {"tts_backend": "whisperspeech"}, "needs the package torch, which is not"),
+        (LAPTOP, {"llm_backend": "transformers"}, "--llm_backend transformers needs"),
     ],
 )
 def test_what_cannot_be_had_is_one_sentence(
@@ -186,12 +186,12 @@ def test_what_cannot_be_had_is_one_sentence(
         ),
         (
             IMAGE,
-            {"phi": True, "phi_tensorrt_path": "/models/phi", "voice_library": "piper"},
+            {"phi": True, "phi_tensorrt_path": "/models/phi", "tts_backend": "piper"},
             [
                 "transcription: tensorrt_llm with the engine in "
                 f"{Settings().whisper_tensorrt_path}, as its engines are there",
                 "language model: tensorrt_llm with the engine in /models/phi, as --phi says",
-                "voice: piper as --voice_library says",
+                "voice: piper as --tts_backend says",
             ],
         ),
         (
@@ -229,9 +229,9 @@ def test_each_service_says_what_it_took_and_why(
 
 def test_every_library_of_the_settings_has_its_module_and_packages() -> None:
     tables = {
-        "transcriber": selection.TRANSCRIBERS,
-        "language_model": selection.LANGUAGE_MODELS,
-        "voice_library": selection.VOICES,
+        "stt_backend": selection.TRANSCRIBERS,
+        "llm_backend": selection.LANGUAGE_MODELS,
+        "tts_backend": selection.VOICES,
     }
     fields = Settings.__dataclass_fields__
     for setting, table in tables.items():

@@ -187,8 +187,8 @@ def test_barge_in_can_be_switched_off() -> None:
     assert len(world.endings()) == 2
 
 
-def test_without_work_ahead_nothing_is_proposed() -> None:
-    world = World(work_ahead=False)
+def test_without_speculative_generation_nothing_is_made_early() -> None:
+    world = World(speculative_generation=False)
     world.speak(1.2)
     world.silence(3.0)
     assert not any(isinstance(m, Speculation) for m in world.to_model)
@@ -227,9 +227,11 @@ def test_a_failed_reply_is_told() -> None:
     assert [f["message"] for f in world.endings()[1]] == ["It was too long."]
 
 
-@pytest.mark.parametrize("work_ahead", [True, False])
-def test_words_that_were_not_heard_as_the_recogniser_failed_are_told_once(work_ahead: bool) -> None:
-    world = World(work_ahead=work_ahead)
+@pytest.mark.parametrize("speculative_generation", [True, False])
+def test_words_that_were_not_heard_as_the_recogniser_failed_are_told_once(
+    speculative_generation: bool,
+) -> None:
+    world = World(speculative_generation=speculative_generation)
     world.recogniser_fails = True
     world.speak(1.2)
     world.silence(0.3)
@@ -303,7 +305,7 @@ STEPS = st.lists(st.one_of(SPEECH, SILENCE, NOTHING, OTHER), min_size=1, max_siz
     reply_seconds=st.floats(0.1, 4.0),
     done=st.sampled_from([0.05, 0.95]),
     listens=st.booleans(),
-    work_ahead=st.booleans(),
+    speculative_generation=st.booleans(),
     barge_in=st.booleans(),
 )
 def test_every_turn_ends_once_and_nothing_withdrawn_leaks(
@@ -314,7 +316,7 @@ def test_every_turn_ends_once_and_nothing_withdrawn_leaks(
     reply_seconds: float,
     done: float,
     listens: bool,
-    work_ahead: bool,
+    speculative_generation: bool,
     barge_in: bool,
 ) -> None:
     world = World(
@@ -324,7 +326,7 @@ def test_every_turn_ends_once_and_nothing_withdrawn_leaks(
         reply_seconds=reply_seconds,
         done=done,
         listens=listens,
-        work_ahead=work_ahead,
+        speculative_generation=speculative_generation,
         barge_in=barge_in,
         reply_timeout=8.0,
     )

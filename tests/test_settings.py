@@ -61,3 +61,24 @@ def test_an_old_name_of_a_path_counts_where_the_new_one_is_not_set(
     assert parse([]).whisper_tensorrt_path == "/old"
     monkeypatch.setenv("WHISPERFUSION_WHISPER_TENSORRT_PATH", "/new")
     assert parse([]).whisper_tensorrt_path == "/new"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["--transcriber=tensorrt_llm"], "stt_backend", "tensorrt_llm"),
+        (["--language_model=llama_cpp"], "llm_backend", "llama_cpp"),
+        (["--voice_library=piper"], "tts_backend", "piper"),
+        (["--sound_ahead=0.3"], "buffer_lead", 0.3),
+        (["--no-work_ahead"], "speculative_generation", False),
+        (["--settle_after=9"], "finalize_after", 9.0),
+        (["--longest_piece=20"], "longest_segment", 20.0),
+    ],
+)
+def test_old_flags_and_their_variables_are_aliases(
+    arguments: list[str], name: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert getattr(parse(arguments), name) == value
+    flag, _, text = arguments[0].removeprefix("--").removeprefix("no-").partition("=")
+    monkeypatch.setenv(f"WHISPERFUSION_{flag.upper()}", text or "false")
+    assert getattr(parse([]), name) == value

@@ -67,19 +67,19 @@ class SpeechSession:
 class Sender:
     """Sends a client its speeches, one after another, at the pace at which they are heard.
 
-    `sound_ahead` is seconds that sound goes out before it is due, `report` tells the transcription
+    `buffer_lead` is seconds that sound goes out before it is due, `report` tells the transcription
     server, `sent` is called when sound went out, as more may be made then.
     """
 
     def __init__(
         self,
         client: SpeechSession,
-        sound_ahead: float,
+        buffer_lead: float,
         report: Callable[[Message], None],
         sent: Callable[[], None],
     ) -> None:
         self._client = client
-        self._sound_ahead = sound_ahead
+        self._buffer_lead = buffer_lead
         self._report = report
         self._sent = sent
 
@@ -129,7 +129,7 @@ class Sender:
             if speech.over:
                 self._end(speech)
             return speech.over
-        early = self._client.speeches.runs_dry_at - self._sound_ahead - time.monotonic()
+        early = self._client.speeches.playout_deadline - self._buffer_lead - time.monotonic()
         if early > 0:
             self._client.changed.clear()
             with contextlib.suppress(asyncio.TimeoutError):
@@ -190,7 +190,7 @@ class Sender:
         seconds = samples / OUTPUT_RATE
         speech.seconds_sent += seconds
         speeches = self._client.speeches
-        speeches.runs_dry_at = max(speeches.runs_dry_at, time.monotonic()) + seconds
+        speeches.playout_deadline = max(speeches.playout_deadline, time.monotonic()) + seconds
         self._sent()
 
     def _report_start(self, speech: Speech, clause: SpokenClause) -> None:
@@ -201,7 +201,7 @@ class Sender:
     def _finish(self, speech: Speech, spoken: str | None) -> None:
         speeches = self._client.speeches
         speeches.end(speech.turn)
-        until = max(speeches.runs_dry_at, time.monotonic())
+        until = max(speeches.playout_deadline, time.monotonic())
         self._report(SpeechEnded(self._client.session, speech.turn, spoken, until))
 
 

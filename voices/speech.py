@@ -141,7 +141,7 @@ class Speeches:
         self._by_turn: dict[int, Speech] = {}
         self._withdrawn: dict[int, int] = {}
         self._ended = 0
-        self.runs_dry_at = 0.0
+        self.playout_deadline = 0.0
 
     def get(self, turn: int, revision: int) -> Speech | None:
         """The speech that text of this revision belongs to; None if it was given up or is over."""
@@ -207,7 +207,7 @@ class Speeches:
             clause = speech.next_to_make
             if clause is None or (bounded and speech.made_ahead > _MADE_AHEAD):
                 continue
-            due = max(self.runs_dry_at, now) if speech.committed else now
+            due = max(self.playout_deadline, now) if speech.committed else now
             return (0 if speech.committed else 1, due), speech, clause
         return None
 

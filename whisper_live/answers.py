@@ -27,7 +27,7 @@ _LAST_WORDS_TIMEOUT = 1.0
 # The machine's voice may still come back from the room this long after it was sent.
 _ECHO_SECONDS = 0.8
 
-# FairLock remembered for a language model that is restarted.
+# Turns remembered for a language model that is restarted.
 _REMEMBERED = 40
 
 RESTARTED = "The language model was restarted while it worked on this. Please say it again."
@@ -45,7 +45,7 @@ class _Reply:
     transcript_at: float
     committed_at: float
     progress_at: float
-    ahead: bool
+    speculative: bool
     text: str = ""
     complete: bool = False
     answered: bool = False
@@ -144,7 +144,7 @@ class Answers:
             transcript_at=revision.text_at,
             committed_at=now,
             progress_at=now,
-            ahead=(revision.turn, revision.number) in self._draft,
+            speculative=(revision.turn, revision.number) in self._draft,
         )
         self._replies[reply.turn] = reply
         self._remember(reply, "")
@@ -322,7 +322,7 @@ class Answers:
 
         timeline = TurnTimeline(
             turn=reply.turn,
-            used_ahead=reply.ahead,
+            speculative=reply.speculative,
             milliseconds={
                 "provisional_transcript": since_speech(reply.transcript_at),
                 "commit": since_speech(reply.committed_at),
@@ -336,7 +336,7 @@ class Answers:
         fields = {
             "event": "timeline",
             "turn": timeline.turn,
-            "used_ahead": timeline.used_ahead,
+            "used_ahead": timeline.speculative,
             "milliseconds": timeline.milliseconds,
         }
         return [timeline, Tell(fields)]

@@ -83,10 +83,10 @@ class ToVoice:
 @dataclass(frozen=True)
 class TurnTimeline:
     """Where the time of a turn went: milliseconds since the end of speech, None where it did not
-    happen. `used_ahead` says whether work done before the commit was used."""
+    happen. `speculative` says whether work done before the commit was used."""
 
     turn: int
-    used_ahead: bool
+    speculative: bool
     milliseconds: dict[str, int | None] = field(default_factory=dict)
 
 

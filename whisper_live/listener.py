@@ -38,7 +38,7 @@ _SILENT_FRAME = np.zeros(round(FRAME_SECONDS * 16_000), np.float32)
 # 38 of 43 true ends of the shared recordings, after 0.2 s 42 of them.
 _PREDICT_AFTER = (0.0, 0.22, 0.4)
 
-# FairLock that wait for their transcript; beyond it the client is not read from (see `backlogged`).
+# Turns that wait for their transcript; beyond it the client is not read from (see `backlogged`).
 _MOST_CLOSING = 4
 
 
@@ -121,7 +121,7 @@ class ListeningPolicy:
     finalize_after: float
     longest_segment: float
     partial_interval: float
-    work_ahead: bool
+    speculative_generation: bool
     provisional_silence: float
     attentive_speech: float
 
@@ -134,7 +134,7 @@ class ListeningPolicy:
             finalize_after=settings.finalize_after,
             longest_segment=settings.longest_segment,
             partial_interval=settings.partial_interval,
-            work_ahead=settings.work_ahead,
+            speculative_generation=settings.speculative_generation,
             provisional_silence=settings.provisional_silence,
             # Begun early, an interruption's words are known when its shortest speech is over.
             attentive_speech=settings.barge_in_speech / 2,
@@ -293,7 +293,11 @@ class Listener:
         if revision is not None:
             events += self._ask_turn_detector(revision, silence)
             # Words that are still being transcribed are no words that say it is over.
-            text = "" if revision.text is None and self._policy.work_ahead else revision.text
+            text = (
+                ""
+                if revision.text is None and self._policy.speculative_generation
+                else revision.text
+            )
             required = self._policy.endpoint.required_silence(revision.probability, text)
             if silence >= required:
                 events += self._complete(now)
@@ -307,7 +311,7 @@ class Listener:
             self._turn, self._revisions, end_of_speech=now - silence, end=self._utterance.end
         )
         events: list[ListenerEvent] = []
-        if self._policy.work_ahead:
+        if self._policy.speculative_generation:
             events.append(self._transcribe_revision(self._revision))
         return events
 
@@ -345,7 +349,7 @@ class Listener:
         if self._revision is None:
             events += self._revise(self._activity.silence, now)
             assert self._revision is not None
-        if not self._policy.work_ahead:
+        if not self._policy.speculative_generation:
             events.append(self._transcribe_revision(self._revision))
         self._closing.append((self._revision, self._utterance))
         self._forget()

@@ -402,7 +402,7 @@ def _log(client: TranscriptionConnection, timeline: TurnTimeline) -> None:
         f"{name} {value if value is not None else '-'}"
         for name, value in timeline.milliseconds.items()
     )
-    ahead = "prepared ahead" if timeline.used_ahead else "made after the commit"
+    ahead = "prepared ahead" if timeline.speculative else "made after the commit"
     logger.info(
         "%s turn %d, ms since the end of speech: %s (%s)",
         client.session.identity,

@@ -91,7 +91,7 @@ class SessionPolicy:
     listening: ListeningPolicy
     stream: bool
     reply: bool
-    work_ahead: bool
+    speculative_generation: bool
     barge_in: bool
     barge_in_speech: float
     reply_timeout: float
@@ -102,7 +102,7 @@ class SessionPolicy:
             listening=ListeningPolicy.from_settings(settings),
             stream=stream,
             reply=reply,
-            work_ahead=settings.work_ahead,
+            speculative_generation=settings.speculative_generation,
             barge_in=settings.barge_in,
             barge_in_speech=settings.barge_in_speech,
             reply_timeout=settings.reply_timeout,
@@ -149,8 +149,8 @@ class Session:
         return self._answers.history()
 
     @property
-    def _works_ahead(self) -> bool:
-        return self._policy.reply and self._policy.work_ahead
+    def _speculates(self) -> bool:
+        return self._policy.reply and self._policy.speculative_generation
 
     # -- from the client -----------------------------------------------------------------------
 
@@ -319,7 +319,7 @@ class Session:
         return events
 
     def _stable_prefix(self, event: StablePrefix) -> list[Event]:
-        if event.turn in self._contested or not self._works_ahead:
+        if event.turn in self._contested or not self._speculates:
             return []
         return [ToLanguageModel(Prefill("", event.turn, event.text))]
 
@@ -329,7 +329,7 @@ class Session:
         if revision.turn in self._contested:
             return []
         events = self._event("speech_stopped", revision.turn)
-        if not self._works_ahead:
+        if not self._speculates:
             return events
         assert revision.text is not None
         self._speculation = revision

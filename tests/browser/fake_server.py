@@ -241,7 +241,7 @@ class FakeServer:
             "first_clause": 402.0,
             "first_sound": 455.5,
         }
-        await client.tell(event="timeline", turn=turn, used_ahead=True, milliseconds=times)
+        await client.tell(event="timeline", turn=turn, speculative=True, milliseconds=times)
         await asyncio.wait_for(client.bound.wait(), 5)
         assert client.sound is not None
         await self._speak(client, client.sound, turn)
