@@ -361,10 +361,11 @@ def parser() -> argparse.ArgumentParser:
             options["action"] = argparse.BooleanOptionalAction
         else:
             options |= {"type": _number(item, hints[item.name]), "choices": meta["choices"]}
-        names = (item.name, meta["old"]) if meta["old"] else (item.name,)
-        groups[meta["group"]].add_argument(
-            *(f"--{name}" for name in names), env_var=_environment_name(item), **options
-        )
+        group = groups[meta["group"]]
+        group.add_argument(f"--{item.name}", env_var=_environment_name(item), **options)
+        if meta["old"]:
+            hidden = {"dest": item.name, "help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+            group.add_argument(f"--{meta['old']}", **options | hidden)
     return result
 
 
