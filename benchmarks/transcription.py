@@ -61,7 +61,7 @@ class Clip:
     words: int
     errors: int
     rate: float
-    heard: str
+    transcript: str
 
 
 def spoken_words(text: str) -> list[str]:
@@ -79,12 +79,12 @@ def _spelled(word: str) -> list[str]:
     return [TENS[tens]] + ([UNITS[units]] if units else [])
 
 
-def word_errors(said: Sequence[str], heard: Sequence[str]) -> int:
+def word_errors(said: Sequence[str], transcript: Sequence[str]) -> int:
     """The fewest words to replace, add or leave out to turn one into the other (Levenshtein)."""
-    row = list(range(len(heard) + 1))
+    row = list(range(len(transcript) + 1))
     for i, left in enumerate(said, start=1):
         diagonal, row[0] = row[0], i
-        for j, right in enumerate(heard, start=1):
+        for j, right in enumerate(transcript, start=1):
             diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (left != right))
     return row[-1]
 
@@ -94,8 +94,8 @@ def transcribe(recogniser: Transcriber, audio: NDArray[np.float32]) -> tuple[str
     began = time.perf_counter()
     window = int(WINDOW_SECONDS * SAMPLE_RATE)
     pieces = [audio[start : start + window] for start in range(0, len(audio), window)]
-    heard = [recogniser.transcribe([TranscriptionRequest(piece)])[0].text for piece in pieces]
-    return " ".join(text for text in heard if text), time.perf_counter() - began
+    transcript = [recogniser.transcribe([TranscriptionRequest(piece)])[0].text for piece in pieces]
+    return " ".join(text for text in transcript if text), time.perf_counter() - began
 
 
 def stream(running: RunningServer, audio: NDArray[np.float32]) -> tuple[str, float]:
@@ -119,15 +119,15 @@ def stream(running: RunningServer, audio: NDArray[np.float32]) -> tuple[str, flo
 
 
 def measure(hear: Callable[[NDArray[np.float32]], tuple[str, float]], folder: Path) -> list[Clip]:
-    """Have every clip of the folder's manifest heard: its text, and the seconds it took."""
+    """Have every clip of the folder's manifest transcript: its text, and the seconds it took."""
     clips = []
     for entry in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
-        heard, seconds = hear(read_wav(folder / entry["file"], SAMPLE_RATE))
+        transcript, seconds = hear(read_wav(folder / entry["file"], SAMPLE_RATE))
         said = spoken_words(entry["text"])
-        errors = word_errors(said, spoken_words(heard))
+        errors = word_errors(said, spoken_words(transcript))
         rate = errors / max(len(said), 1)
-        clip = Clip(entry["file"], round(seconds, 3), len(said), errors, round(rate, 3), heard)
-        print(f"{clip.seconds:6.2f} s {clip.rate:6.1%}  {clip.file:36} {heard}", flush=True)
+        clip = Clip(entry["file"], round(seconds, 3), len(said), errors, round(rate, 3), transcript)
+        print(f"{clip.seconds:6.2f} s {clip.rate:6.1%}  {clip.file:36} {transcript}", flush=True)
         clips.append(clip)
     return clips
 

@@ -53,7 +53,7 @@ class Turn:
     people: int
     voice_to_voice: float | None = None
     commits: int = 0
-    heard: str = ""
+    transcript: str = ""
     words: int = 0
     word_errors: int = 0
     speculative: bool | None = None
@@ -110,10 +110,10 @@ async def say(running: RunningServer, recording: Recording, turn: Turn, delay: f
             turn.voice_to_voice = 1000 * (sound.at - ended)
             committed = someone.committed()
             turn.commits = len(committed)
-            turn.heard = " ".join(transcript.text.strip() for transcript in committed)
+            turn.transcript = " ".join(transcript.text.strip() for transcript in committed)
             said = spoken_words(recording.text)
             turn.words = len(said)
-            turn.word_errors = word_errors(said, spoken_words(turn.heard))
+            turn.word_errors = word_errors(said, spoken_words(turn.transcript))
             _read_timeline(turn, someone.notices("timeline"), sound.turn)
     except FusionError as error:
         turn.error = str(error)

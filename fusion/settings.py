@@ -221,7 +221,8 @@ class Settings:
     finalize_after: float = _setting(
         8.0,
         "listening",
-        "seconds of speech after which a pause finalizes what was said: it is not transcribed again",
+        "seconds of speech after which a pause finalizes what was said; it is not transcribed "
+        "again",
         least=1,
         old="settle_after",
     )

@@ -67,7 +67,7 @@ class World:
         self.told: list[dict[str, Any]] = []
         self.to_model: list[Message] = []
         self.to_voice: list[Message] = []
-        self.heard = "what time is it"
+        self.transcript = "what time is it"
         self.model_dies = False
         self.recogniser_fails = False
         self._due: list[Due] = []
@@ -92,7 +92,7 @@ class World:
             self.take(self.session.tick(self.now))
 
     def speak(self, seconds: float, words: str = "what time is it") -> None:
-        self.heard = words
+        self.transcript = words
         self.run(seconds, 0.95)
 
     def silence(self, seconds: float) -> None:
@@ -123,7 +123,7 @@ class World:
                 self._voice(event.message)
 
     def _transcribe(self, event: Transcribe) -> None:
-        words = None if self.recogniser_fails else self.heard
+        words = None if self.recogniser_fails else self.transcript
         self.later(
             self.transcription,
             lambda: self.take(self.session.transcribed(event, words, self.now)),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from whisper_live.interruption import is_backchannel, is_command, is_echo
+from whisper_live.backchannel import is_backchannel, is_command
+from whisper_live.echo import is_echo
 
 # A machine that others use as well is slow at times; that is no failure.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,7 +24,7 @@ WORDS = SPEECH.split()
 
 
 @pytest.mark.parametrize(
-    "heard",
+    "transcript",
     [
         *("Mm-hm.", "mmhmm", "Mhm", "Hmm.", "Uh-huh.", "uh huh", "Um...", "Ah!", "Oh.", "Aha."),
         *("Yeah.", "yeah, yeah", "Yep", "Yes.", "Okay.", "OK", "Okay, right.", "Right.", "Sure."),
@@ -32,12 +33,12 @@ WORDS = SPEECH.split()
         *("", " ", "...", "Thank you.", "Thanks for watching!", "you", "(coughing) Mm-hm."),
     ],
 )
-def test_listening_sounds_do_not_interrupt(heard: str) -> None:
-    assert is_backchannel(heard)
+def test_listening_sounds_do_not_interrupt(transcript: str) -> None:
+    assert is_backchannel(transcript)
 
 
 @pytest.mark.parametrize(
-    "heard",
+    "transcript",
     [
         *("Stop.", "No.", "Wait", "Hold on.", "What?", "Why?", "Hello?", "Okay, stop."),
         *("Yeah, but how old is it?", "Right, and who built it?", "I see the bridge.", "Is it?"),
@@ -45,12 +46,12 @@ def test_listening_sounds_do_not_interrupt(heard: str) -> None:
         *("Sure thing, tell me more", "So what?", "The bridge", "Oh no", "Hmm, I do not think so"),
     ],
 )
-def test_words_that_mean_something_interrupt(heard: str) -> None:
-    assert not is_backchannel(heard)
+def test_words_that_mean_something_interrupt(transcript: str) -> None:
+    assert not is_backchannel(transcript)
 
 
 @pytest.mark.parametrize(
-    "heard",
+    "transcript",
     [
         "The Brooklyn Bridge is a suspension bridge in New York City.",
         "the brooklin bridge is a suspension bridge",
@@ -64,12 +65,12 @@ def test_words_that_mean_something_interrupt(heard: str) -> None:
         "lyn Bridge is a suspension bri",
     ],
 )
-def test_own_words_are_an_echo(heard: str) -> None:
-    assert is_echo(heard, SPEECH)
+def test_own_words_are_an_echo(transcript: str) -> None:
+    assert is_echo(transcript, SPEECH)
 
 
 @pytest.mark.parametrize(
-    "heard",
+    "transcript",
     [
         *("How old is it?", "What is it?", "Who built the Brooklyn Bridge?", "Is it far?"),
         *("How many people cross it every day?", "When was it opened?", "What about the view?"),
@@ -82,8 +83,8 @@ def test_own_words_are_an_echo(heard: str) -> None:
         "town in best the of one is harbour the of view the",  # the words, in another order
     ],
 )
-def test_other_words_are_no_echo(heard: str) -> None:
-    assert not is_echo(heard, SPEECH)
+def test_other_words_are_no_echo(transcript: str) -> None:
+    assert not is_echo(transcript, SPEECH)
 
 
 def test_a_command_is_heard_although_the_machine_says_it() -> None:
@@ -99,18 +100,18 @@ def test_numbers_and_symbols_are_compared_as_said() -> None:
 @pytest.mark.parametrize("growing", [False, True])
 def test_a_persons_words_within_the_echo_are_noticed(growing: bool) -> None:
     """The microphone hears both, and most of the words are the machine's."""
-    heard = (
+    transcript = (
         "The Brooklyn Bridge is a suspension bridge in New York City. It was opened in 1883, "
         "would you please turn on the living room lamp now"
     )
-    assert not is_echo(heard, SPEECH, growing=growing, likely=True)
+    assert not is_echo(transcript, SPEECH, growing=growing, likely=True)
 
 
 def test_a_long_echo_is_one_and_hides_nobody() -> None:
     story = " ".join(f"the {one} king met a {two} ship" for one in WORDS[:25] for two in WORDS[:25])
-    heard = " ".join(story.split()[-400:])
-    assert is_echo(heard, story, growing=True)
-    assert not is_echo(f"{heard} would you please turn on the living room lamp now", story)
+    transcript = " ".join(story.split()[-400:])
+    assert is_echo(transcript, story, growing=True)
+    assert not is_echo(f"{transcript} would you please turn on the living room lamp now", story)
 
 
 def test_an_echo_that_repeats_itself_is_one() -> None:
@@ -119,9 +120,9 @@ def test_an_echo_that_repeats_itself_is_one() -> None:
 
 
 def test_the_last_word_of_a_growing_echo_may_be_a_bad_guess() -> None:
-    heard = "It was opened in 1883 and it connects my hat in with No."
-    assert is_echo(heard, SPEECH, growing=True)
-    assert not is_echo(heard, SPEECH)
+    transcript = "It was opened in 1883 and it connects my hat in with No."
+    assert is_echo(transcript, SPEECH, growing=True)
+    assert not is_echo(transcript, SPEECH)
 
 
 def test_a_command_is_short() -> None:
@@ -149,8 +150,8 @@ def echoes(draw: st.DrawFn) -> str:
 
 @patient
 @given(echoes())
-def test_a_misheard_run_of_words_is_an_echo(heard: str) -> None:
-    assert is_echo(heard, SPEECH)
+def test_a_misheard_run_of_words_is_an_echo(transcript: str) -> None:
+    assert is_echo(transcript, SPEECH)
 
 
 @patient
@@ -168,9 +169,9 @@ def test_foreign_words_are_no_echo(words: list[str]) -> None:
 
 @patient
 @given(st.text(), st.text())
-def test_any_text_is_judged(heard: str, speaking: str) -> None:
-    if is_echo(heard, speaking):
-        assert any(c.isalnum() or c in "&%" for c in unicodedata.normalize("NFKD", heard))
+def test_any_text_is_judged(transcript: str, speaking: str) -> None:
+    if is_echo(transcript, speaking):
+        assert any(c.isalnum() or c in "&%" for c in unicodedata.normalize("NFKD", transcript))
         assert any(c.isalnum() or c in "&%" for c in unicodedata.normalize("NFKD", speaking))
 
 

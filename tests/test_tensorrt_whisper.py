@@ -140,11 +140,11 @@ def hear(transcriber: Any, *requests: TranscriptionRequest, **how: Any) -> list[
 
 def test_text_is_what_was_said(transcriber: Any, says: Any) -> None:
     says(LOW, " How old is it?", sure=0.9)
-    (heard,) = transcriber.transcribe([TranscriptionRequest(tone(LOW))])
-    assert (heard.text, heard.language) == ("How old is it?", "en")
-    assert heard.no_speech == pytest.approx(0.01, abs=0.002)
+    (hypotheses,) = transcriber.transcribe([TranscriptionRequest(tone(LOW))])
+    assert (hypotheses.text, hypotheses.language) == ("How old is it?", "en")
+    assert hypotheses.no_speech == pytest.approx(0.01, abs=0.002)
     # The end of the text counts as a token, and it is as sure as the others.
-    assert heard.confidence == pytest.approx(np.log(0.9), abs=0.005)
+    assert hypotheses.confidence == pytest.approx(np.log(0.9), abs=0.005)
 
 
 def test_a_whole_window_and_none_at_all(transcriber: Any, says: Any, player: Any) -> None:
@@ -316,8 +316,8 @@ def test_the_header_is_whispers_own(library: ModuleType, transcriber: Any, playe
 def test_an_english_model_knows_english(transcriber: Any, says: Any) -> None:
     says(LOW, " Hello there.")
     assert transcriber.languages == {"en"}
-    (heard,) = transcriber.transcribe([TranscriptionRequest(tone(LOW), language="de")])
-    assert (heard.text, heard.language) == ("Hello there.", "en")
+    (hypotheses,) = transcriber.transcribe([TranscriptionRequest(tone(LOW), language="de")])
+    assert (hypotheses.text, hypotheses.language) == ("Hello there.", "en")
 
 
 # -- words that nobody said -----------------------------------------------------------------------

@@ -56,10 +56,10 @@ def multilingual() -> FasterWhisper:
 
 @pytest.mark.parametrize(("name", "text"), SPOKEN.items())
 def test_it_hears_what_is_said(english: FasterWhisper, name: str, text: str) -> None:
-    [heard] = english.transcribe([request(name)])
-    assert words(heard.text) == words(text)
-    assert heard.language == "en"
-    assert -1.0 < heard.confidence < 0.0
+    [hypotheses] = english.transcribe([request(name)])
+    assert words(hypotheses.text) == words(text)
+    assert hypotheses.language == "en"
+    assert -1.0 < hypotheses.confidence < 0.0
 
 
 @pytest.mark.parametrize("silence", [0.0, 0.13, 0.5, 3.0])
@@ -69,8 +69,8 @@ def test_a_sentence_is_heard_once_whatever_follows_it(
 ) -> None:
     speech = load(name)
     audio = np.pad(speech, (0, int(silence * SAMPLE_RATE)))
-    [heard] = english.transcribe([TranscriptionRequest(audio)])
-    assert len(words(heard.text)) <= 9
+    [hypotheses] = english.transcribe([TranscriptionRequest(audio)])
+    assert len(words(hypotheses.text)) <= 9
 
 
 def test_silence_and_noise_have_no_words(english: FasterWhisper) -> None:
@@ -90,9 +90,9 @@ def test_thirty_seconds_are_transcribed_whole(english: FasterWhisper) -> None:
     parts = [load(name) for name in SPOKEN for _ in (0, 1)]
     audio = np.concatenate([part for each in parts for part in (each, pause)])
     assert len(audio) > 30 * SAMPLE_RATE
-    [heard] = english.transcribe([TranscriptionRequest(audio[: 30 * SAMPLE_RATE])])
+    [hypotheses] = english.transcribe([TranscriptionRequest(audio[: 30 * SAMPLE_RATE])])
     for expected in ("Brooklyn", "time", "lamp", "life"):
-        assert expected in heard.text
+        assert expected in hypotheses.text
 
 
 REQUESTS = (
@@ -130,12 +130,12 @@ def test_sessions_share_a_batch(
     english: FasterWhisper, batching: FasterWhisper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = sizes_of_calls(batching, monkeypatch)
-    heard: dict[str, str | None] = {}
+    hypotheses: dict[str, str | None] = {}
     all_heard = threading.Event()
 
     def done(job: Job, text: str | None) -> None:
-        heard[job.session] = text
-        if len(heard) == len(SPOKEN):
+        hypotheses[job.session] = text
+        if len(hypotheses) == len(SPOKEN):
             all_heard.set()
 
     scheduler = Scheduler(batching, done, lambda job: None)
@@ -147,7 +147,7 @@ def test_sessions_share_a_batch(
     assert all_heard.wait(30)
     scheduler.close()
     assert sizes == [len(SPOKEN)]
-    assert heard == {name: english.transcribe([request(name)])[0].text for name in SPOKEN}
+    assert hypotheses == {name: english.transcribe([request(name)])[0].text for name in SPOKEN}
 
 
 def sizes_of_calls(model: FasterWhisper, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -179,11 +179,11 @@ def test_a_gpu_computes_in_what_it_is_good_at(
 
 
 def test_context_steers_the_spelling_and_is_not_repeated(english: FasterWhisper) -> None:
-    heard = [
+    hypotheses = [
         english.transcribe([request("go_forward", context=context)])[0].text
         for context in ("", "ten metres, twenty metres")
     ]
-    assert [words(text) for text in heard] == [
+    assert [words(text) for text in hypotheses] == [
         ["go", "forward", "10", "meters"],
         ["go", "forward", "ten", "metres"],
     ]
@@ -212,14 +212,14 @@ def test_a_doubtful_text_is_decoded_again_until_it_is_sound(
 
     def first_runs_on(model, requests, encoded, decoding):  # type: ignore[no-untyped-def]
         decodings.append((encoded.shape[1], decoding))
-        heard = decode(model, requests, encoded, decoding)
+        hypotheses = decode(model, requests, encoded, decoding)
         if decoding == subject.FIRST:
-            return [subject.Hearing("Go. " * 40, "en", -0.05, 0.0, ran_on=True)]
-        return heard
+            return [subject.Hypothesis("Go. " * 40, "en", -0.05, 0.0, ran_on=True)]
+        return hypotheses
 
     monkeypatch.setattr(FasterWhisper, "_decode", first_runs_on)
-    [heard] = english.transcribe([request("go_forward")])
-    assert words(heard.text) == words("Go forward 10 meters.")
+    [hypotheses] = english.transcribe([request("go_forward")])
+    assert words(hypotheses.text) == words("Go forward 10 meters.")
     assert decodings == [
         (subject.HALF_WINDOW // 2, subject.FIRST),
         (subject.WHOLE_WINDOW // 2, subject.AGAIN[0]),
@@ -249,8 +249,8 @@ def test_a_final_does_not_wait_for_a_partial(english: FasterWhisper) -> None:
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-    for name, heard in texts.items():
-        assert [words(text) for text in heard] == [words(SPOKEN[name])] * 5
+    for name, hypotheses in texts.items():
+        assert [words(text) for text in hypotheses] == [words(SPOKEN[name])] * 5
     assert len(texts) == 2
 
 

@@ -31,8 +31,8 @@ class SpeechSession:
     """A session as the voice knows it, with the connection that hears it.
 
     `keyed` is whether a connection named its key: an old client's connection is never given such a
-    session. `pending_events` is what the connection must be told before any more sound goes out. `changed` is
-    set when there may be something to send.
+    session. `pending_events` is what the connection must be told before any more sound goes out.
+    `changed` is set when there may be something to send.
     """
 
     started: SessionStarted

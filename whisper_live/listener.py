@@ -1,9 +1,9 @@
 """Frames of audio in, turns out: what the person says, and when they are done. Pure.
 
 While a person speaks there is one `Utterance`. In each pause it gets a `Revision`: the whole of it
-is transcribed and given to the turn detector, ahead of the decision that the person is done. Speech that resumes
-withdraws the revision; silence that lasts completes the turn with it. A turn that is complete may
-still wait for its transcript while the next utterance already begins.
+is transcribed and given to the turn detector, ahead of the decision that the person is done. Speech
+that resumes withdraws the revision; silence that lasts completes the turn with it. A turn that is
+complete may still wait for its transcript while the next utterance already begins.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Began:
 
 
 @dataclass(frozen=True)
-class Heard:
+class TranscriptChanged:
     """The live transcript of a turn changed: finalized segments, and the text after them."""
 
     turn: int
@@ -100,7 +100,7 @@ class Dropped:
 
 ListenerEvent = (
     Began
-    | Heard
+    | TranscriptChanged
     | StablePrefix
     | EagerEndOfTurn
     | Withdrawn
@@ -334,7 +334,7 @@ class Listener:
         return Transcribe(revision.turn, audio, Priority.AWAITED, revision=revision)
 
     def _resume(self, revision: Revision) -> list[ListenerEvent]:
-        """Speech goes on: the revision is void, but what it heard may settle a long utterance."""
+        """Speech goes on: the revision is void; its transcript may finalize a long utterance."""
         assert self._utterance is not None
         finalizes = self._utterance.unfinalized_seconds >= self._policy.finalize_after
         if revision.tail is not None and finalizes:
@@ -375,7 +375,9 @@ class Listener:
             return events
         if _hear_whole(revision, utterance, now):
             events.append(
-                Heard(revision.turn, *_parts(revision, utterance), revision.end_of_speech)
+                TranscriptChanged(
+                    revision.turn, *_parts(revision, utterance), revision.end_of_speech
+                )
             )
             if revision.text:
                 events.append(EagerEndOfTurn(revision))
@@ -432,7 +434,7 @@ class Listener:
         live.words = words
         tail = Segment(utterance.unfinalized_from, utterance.end, text)
         events: list[ListenerEvent] = [
-            Heard(self._turn, tuple(utterance.segments), tail, live.requested_at)
+            TranscriptChanged(self._turn, tuple(utterance.segments), tail, live.requested_at)
         ]
         if stable > live.words_prefilled:
             live.words_prefilled = stable

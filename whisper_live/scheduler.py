@@ -154,6 +154,6 @@ class _GivenUp:
 
 
 def _replaces(newer: Job, older: Job) -> bool:
-    """Whether the older job is out of date: a segment never is, nor what belongs to another turn."""
+    """Whether the older job is out of date; a segment never is, nor what another turn needs."""
     same = newer.session == older.session and newer.event.turn == older.event.turn
     return same and older.event.segment is None and newer.event.segment is None

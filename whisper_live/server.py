@@ -1,6 +1,6 @@
 """Process 1: audio in on the transcription port, transcripts and replies out.
 
-One `TranscriptionConnection` a connection: its socket, its ears (resampler and voice activity detector) and its
+A `TranscriptionConnection` has its socket, its resampler and voice activity detector, and its
 `Session`, which decides everything. The server carries out what sessions ask for.
 """
 

@@ -33,6 +33,8 @@ from fusion.messages import (
 from fusion.settings import Settings
 from whisper_live.activity import FRAME_SECONDS
 from whisper_live.answers import Answers
+from whisper_live.backchannel import is_command
+from whisper_live.echo import is_echo
 from whisper_live.events import (
     Event,
     PredictTurn,
@@ -42,17 +44,17 @@ from whisper_live.events import (
     ToVoice,
     Transcribe,
 )
-from whisper_live.interruption import interrupts, is_command, is_echo
+from whisper_live.interruption import interrupts
 from whisper_live.listener import (
     Began,
     Completed,
     Dropped,
     EagerEndOfTurn,
-    Heard,
     Listener,
     ListenerEvent,
     ListeningPolicy,
     StablePrefix,
+    TranscriptChanged,
     Withdrawn,
 )
 from whisper_live.utterance import Segment
@@ -234,17 +236,17 @@ class Session:
             or self._audio_ended_at is not None
         )
 
-    # -- what follows from what was heard ------------------------------------------------------
+    # -- what follows from what was said -------------------------------------------------------
 
-    def _follow(self, heard: Iterable[ListenerEvent], now: float) -> list[Event]:
+    def _follow(self, happened: Iterable[ListenerEvent], now: float) -> list[Event]:
         events: list[Event] = []
-        for event in heard:
+        for event in happened:
             if isinstance(event, Transcribe | PredictTurn):
                 events.append(event)
             elif isinstance(event, Began):
                 events += self._began(event, now)
-            elif isinstance(event, Heard):
-                events += self._heard(event, now)
+            elif isinstance(event, TranscriptChanged):
+                events += self._transcript_changed(event, now)
             elif isinstance(event, StablePrefix):
                 events += self._stable_prefix(event)
             elif isinstance(event, EagerEndOfTurn):
@@ -302,7 +304,7 @@ class Session:
         self._resolve(turn)
         return self._answers.interrupt(now) if self._policy.barge_in else []
 
-    def _heard(self, event: Heard, now: float) -> list[Event]:
+    def _transcript_changed(self, event: TranscriptChanged, now: float) -> list[Event]:
         events: list[Event] = []
         text = " ".join(segment.text or "" for segment in (*event.segments, event.tail)).strip()
         if event.turn in self._contested:

@@ -1,8 +1,8 @@
-"""The audio of one turn and what was heard in it so far. Pure values, bounded memory.
+"""The audio of one turn and its transcript so far. Pure values, bounded memory.
 
-Whisper hears at most 30 s at once. A longer utterance is heard in *segments*, cut in pauses: a segment
-whose text will not change is finalized and its audio dropped, so that what is left to transcribe at
-the end of a turn is short, however long the person spoke.
+Whisper takes at most 30 s at once. A longer utterance is transcribed in *segments*, cut in pauses:
+a segment whose text will not change is finalized and its audio dropped, so that what is left to
+transcribe at the end of a turn is short, however long the person spoke.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Utterance:
         return np.concatenate(self._recent) if self._recent else np.zeros(0, np.float32)
 
     def quietest_cut(self, within: float) -> int:
-        """The frame index to cut a segment at: where the last `within` seconds sound least spoken."""
+        """Return the frame index of the cut: where the last `within` seconds sound least spoken."""
         span = min(int(within / FRAME_SECONDS), len(self._frames))
         tail = self._probabilities[len(self._probabilities) - span :]
         return self.end - span + int(np.argmin(tail)) + 1

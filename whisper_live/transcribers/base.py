@@ -33,7 +33,7 @@ class TranscriptionRequest:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard: `text` is empty when nobody said a word.
+    """What was said: `text` is empty when nobody said a word.
 
     `confidence` is the mean log probability of a token (<= 0); `no_speech` the probability that
     the audio holds no speech at all.

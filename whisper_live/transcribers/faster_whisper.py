@@ -97,7 +97,7 @@ Whisper goes on to a temperature of 1.0; over noise that took seconds and found 
 
 
 @dataclass(frozen=True)
-class Hearing:
+class Hypothesis:
     """What one decoding made of one request; `ran_on` when it repeated itself to the end."""
 
     text: str
@@ -169,7 +169,7 @@ class FasterWhisper:
     def warm_up(self) -> None:
         """Transcribe a second of faint noise, so that every buffer is allocated."""
         noise = np.random.default_rng(0).normal(scale=0.01, size=SAMPLE_RATE)
-        self._hear([TranscriptionRequest(noise.astype(np.float32))], FIRST)
+        self._recognise([TranscriptionRequest(noise.astype(np.float32))], FIRST)
 
     def transcribe(
         self,
@@ -182,11 +182,11 @@ class FasterWhisper:
         for group in self._alike(requests, audible):
             if cancelled():
                 break
-            heard = self._hear([requests[i] for i in group], FIRST)
-            for i, hearing in zip(group, heard, strict=True):
-                if hearing.is_doubtful:
-                    hearing = self._hear_again(requests[i], hearing, cancelled)
-                found[i] = hearing.transcript
+            hypotheses = self._recognise([requests[i] for i in group], FIRST)
+            for i, hypothesis in zip(group, hypotheses, strict=True):
+                if hypothesis.is_doubtful:
+                    hypothesis = self._recognise_again(requests[i], hypothesis, cancelled)
+                found[i] = hypothesis.transcript
         return found
 
     def close(self) -> None:
@@ -202,19 +202,21 @@ class FasterWhisper:
             groups.setdefault(len(self._context(requests[i])), []).append(i)
         return list(groups.values())
 
-    def _hear(self, requests: Sequence[TranscriptionRequest], decoding: Decoding) -> list[Hearing]:
+    def _recognise(
+        self, requests: Sequence[TranscriptionRequest], decoding: Decoding
+    ) -> list[Hypothesis]:
         """Decode all requests at once, encoding no more of their audio than is needed."""
         audio = [request.audio for request in requests]
         encode = self._encode_whole if self._on_cuda else self._encode_speech
         with _model_errors():
             return self._decode(requests, encode(audio), decoding)
 
-    def _hear_again(
+    def _recognise_again(
         self,
         request: TranscriptionRequest,
-        best: Hearing,
+        best: Hypothesis,
         cancelled: Callable[[], bool],
-    ) -> Hearing:
+    ) -> Hypothesis:
         """Encode the whole window as Whisper was trained, and decode it with growing freedom."""
         if cancelled():
             return best
@@ -223,9 +225,9 @@ class FasterWhisper:
             for decoding in AGAIN:
                 if cancelled() or not best.is_doubtful:
                     break
-                [hearing] = self._decode([request], encoded, decoding)
-                best = max(best, hearing, key=lambda each: each.rank)
-        logger.debug("Heard again: %r, confidence %.2f", best.text, best.confidence)
+                [hypothesis] = self._decode([request], encoded, decoding)
+                best = max(best, hypothesis, key=lambda each: each.rank)
+        logger.debug("Recognised again: %r, confidence %.2f", best.text, best.confidence)
         return best
 
     def _decode(
@@ -233,7 +235,7 @@ class FasterWhisper:
         requests: Sequence[TranscriptionRequest],
         encoded: ctranslate2.StorageView,
         decoding: Decoding,
-    ) -> list[Hearing]:
+    ) -> list[Hypothesis]:
         languages = self._languages_of(requests, encoded)
         prompts = [self._prompt(*pair) for pair in zip(requests, languages, strict=True)]
         lengths = [len(request.audio) / SAMPLE_RATE for request in requests]
@@ -247,11 +249,11 @@ class FasterWhisper:
             return_no_speech_prob=True,
             **decoding.options,
         )
-        return [self._hearing(*each) for each in zip(results, languages, lengths, strict=True)]
+        return [self._hypothesis(*each) for each in zip(results, languages, lengths, strict=True)]
 
-    def _hearing(
+    def _hypothesis(
         self, result: ctranslate2.models.WhisperGenerationResult, language: str, seconds: float
-    ) -> Hearing:
+    ) -> Hypothesis:
         tokens = result.sequences_ids[0]
         text = self._words.decode(tokens, skip_special_tokens=True).strip()
         once = guards.said_once(text, seconds)
@@ -260,7 +262,7 @@ class FasterWhisper:
             or guards.is_repetitive(text)
             or guards.is_said_again(text)
         )
-        return Hearing(
+        return Hypothesis(
             text=text if once is None else once,
             language=language,
             # The score leaves the end-of-text token out of its mean; Whisper counts it.

@@ -138,13 +138,13 @@ class TensorRTWhisper:
         if self._sessions is None or not audible or cancelled():
             return found
         with _model_errors():
-            heard = self._hear(self._sessions, [requests[i] for i in audible], cancelled)
+            hypotheses = self._recognise(self._sessions, [requests[i] for i in audible], cancelled)
         if not cancelled():
-            for i, transcript in zip(audible, heard, strict=True):
+            for i, transcript in zip(audible, hypotheses, strict=True):
                 found[i] = _believed(transcript, len(requests[i].audio) / SAMPLE_RATE)
         return found
 
-    def _hear(
+    def _recognise(
         self,
         sessions: Sessions,
         requests: Sequence[TranscriptionRequest],
@@ -153,13 +153,13 @@ class TensorRTWhisper:
         encoded = sessions.encode([request.audio for request in requests])
         contexts = [self._context(request.context) for request in requests]
         found = self._decode(requests, encoded, contexts, cancelled)
-        # A context is the usual cause of a loop: those rows are heard again without it.
+        # A context is the usual cause of a loop: those rows are recognised again without it.
         again = [i for i, t in enumerate(found) if contexts[i] and _loops(t.text)]
         if again and not cancelled():
-            heard = self._decode(
+            hypotheses = self._decode(
                 [requests[i] for i in again], encoded[again], [[]] * len(again), cancelled
             )
-            for i, transcript in zip(again, heard, strict=True):
+            for i, transcript in zip(again, hypotheses, strict=True):
                 found[i] = transcript
         return found
 
@@ -176,8 +176,8 @@ class TensorRTWhisper:
             group = [i for i, context in enumerate(contexts) if len(context) == length]
             prompts = [[*contexts[i], self._tokenizer.sot] for i in group]
             rows = [self._row(requests[i], length + 1) for i in group]
-            heard = self._decode_group(encoded[group], prompts, rows, cancelled)
-            for i, transcript in zip(group, heard, strict=True):
+            hypotheses = self._decode_group(encoded[group], prompts, rows, cancelled)
+            for i, transcript in zip(group, hypotheses, strict=True):
                 found[i] = transcript
         return found
 
