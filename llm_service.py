@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError
+from fusion.links import Links
 from fusion.messages import (
     Commit,
     Interruption,
@@ -30,10 +31,9 @@ from fusion.messages import (
     Spoken,
     Withdrawal,
 )
-from fusion.selection import LANGUAGE_MODELS, choose, module, survey
+from fusion.selection import LANGUAGE_MODELS, Pick, module
 from fusion.settings import Settings
 from fusion.status import Phase, Service
-from fusion.supervisor import Links
 from language_models.base import ChatMessage, GenerationRequest, LanguageModel
 from language_models.conversation import Conversation
 from language_models.generations import HEAD_START, Generation, Generations, Priority
@@ -228,7 +228,7 @@ def run(settings: Settings, links: Links) -> None:
         if stop.is_set():
             return
         status.report(Service.LANGUAGE_MODEL, Phase.LOADING)
-        model = load(settings)
+        model = load(settings, links.choice.language_model)
 
         def send(message: Message) -> None:
             for neighbour in neighbours:
@@ -254,9 +254,8 @@ def run(settings: Settings, links: Links) -> None:
         inbox.close()
 
 
-def load(settings: Settings) -> LanguageModel:
-    """The language model that fits the settings and the machine, loaded and warm."""
-    pick = choose(settings, survey(settings)).language_model
+def load(settings: Settings, pick: Pick) -> LanguageModel:
+    """Load the language model that was chosen, and warm it up."""
     logger.info("language model: %s", pick)
     model: LanguageModel = module(LANGUAGE_MODELS, pick).load(settings)
     model.warm_up()

@@ -28,9 +28,10 @@ def main() -> int:
     logs.configure(settings.log_level, "main")
     try:
         settings = tls.with_certificate(settings)
-        choose(settings, survey(settings))
+        choice = choose(settings, survey(settings))
         supervisor = Supervisor(
             settings,
+            choice,
             {
                 Service.VOICE: tts_service.run,
                 Service.TRANSCRIPTION: server.run,

@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError
+from fusion.links import Links
 from fusion.messages import (
     Commit,
     Interruption,
@@ -33,12 +34,11 @@ from fusion.messages import (
     Withdrawal,
 )
 from fusion.receiving import received
-from fusion.selection import VOICES, choose, module, survey
+from fusion.selection import VOICES, Pick, module
 from fusion.serving.access import AccessPolicy, query
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service
-from fusion.supervisor import Links
 from voices.base import Voice
 from voices.sending import Sender, SpeechSession, reply_end
 from voices.speech import Speech, SpokenClause
@@ -284,7 +284,7 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     access = AccessPolicy(settings, status.not_ready)
     async with open_port(settings, "speech", access=access, max_size=_MOST_HEARD) as handler:
         status.report(Service.VOICE, Phase.LOADING)
-        voice = await asyncio.to_thread(load, settings)
+        voice = await asyncio.to_thread(load, settings, links.choice.voice)
         server = SpeechServer(voice, settings, transcription.put)
         handler.set_result(server.handle_connection)
         status.report(Service.VOICE, Phase.READY)
@@ -311,9 +311,8 @@ def run(settings: Settings, links: Links) -> None:
         asyncio.run(_serve(settings, links, stop))
 
 
-def load(settings: Settings) -> Voice:
-    """The voice that fits the settings and the machine, loaded and warm."""
-    pick = choose(settings, survey(settings)).voice
+def load(settings: Settings, pick: Pick) -> Voice:
+    """Load the voice that was chosen, and warm it up."""
     logger.info("voice: %s", pick)
     voice: Voice = module(VOICES, pick).load(settings)
     voice.warm_up()

@@ -15,8 +15,8 @@ from multiprocessing.connection import wait
 
 from fusion import logs
 from fusion.errors import FusionError
+from fusion.links import Links
 from fusion.status import Phase, Service
-from fusion.supervisor import Links
 
 logger = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 
 from fusion.errors import EXIT_CONFIGURATION
+from fusion.links import Links
+from fusion.selection import Choice
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
 
@@ -27,31 +27,6 @@ logger = logging.getLogger(__name__)
 HUNG_AFTER = 60.0  # seconds without a heartbeat from a service that was ready
 CHECK_INTERVAL = 1.0
 STOP_GRACE = 4.0  # seconds between SIGTERM and SIGKILL; all is over within 5 s
-
-
-@dataclass(frozen=True)
-class Links:
-    """What a service needs to talk to the others. Travels to spawned processes as an argument."""
-
-    run_folder: str
-    authkey: bytes = field(repr=False)
-    status: ServiceStatus
-    log_level: str = "info"
-
-    @property
-    def transcription_queue(self) -> str:
-        """Inbox of the language model."""
-        return str(Path(self.run_folder, "transcription_queue"))
-
-    @property
-    def audio_queue(self) -> str:
-        """Inbox of the voice."""
-        return str(Path(self.run_folder, "audio_queue"))
-
-    @property
-    def llm_queue(self) -> str:
-        """Inbox of the transcription server."""
-        return str(Path(self.run_folder, "llm_queue"))
 
 
 class Restarts:
@@ -79,7 +54,10 @@ class Supervisor:
     """
 
     def __init__(
-        self, settings: Settings, services: Mapping[Service, Callable[[Settings, Links], None]]
+        self,
+        settings: Settings,
+        choice: Choice,
+        services: Mapping[Service, Callable[[Settings, Links], None]],
     ) -> None:
         self._settings = settings
         self._services = services
@@ -88,7 +66,9 @@ class Supervisor:
         # for the next one. It reads this when a service first imports numpy.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._folder = tempfile.TemporaryDirectory(prefix="whisperfusion-")
-        self.links = Links(self._folder.name, os.urandom(32), ServiceStatus(), settings.log_level)
+        self.links = Links(
+            self._folder.name, os.urandom(32), ServiceStatus(), choice, settings.log_level
+        )
         self._processes: dict[Service, SpawnProcess] = {}
         self._restarts = {service: Restarts() for service in services}
         self._due: dict[Service, float] = {}

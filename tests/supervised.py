@@ -17,9 +17,11 @@ from pathlib import Path
 from fusion import logs, supervisor
 from fusion.child_process import child_process
 from fusion.errors import ConfigurationError, ModelError
+from fusion.links import Links
+from fusion.selection import Choice, Pick
 from fusion.settings import Settings
 from fusion.status import Phase, Service
-from fusion.supervisor import Links, Supervisor
+from fusion.supervisor import Supervisor
 
 
 def _announce(service: Service, settings: Settings, links: Links) -> None:
@@ -95,7 +97,9 @@ def main() -> int:
     supervisor.Restarts.DELAYS = (0.0, 0.1, 0.2, 0.3)
     logs.configure("info")
     services = {service: globals()[name] for service, name in zip(Service, names, strict=True)}
-    return Supervisor(Settings(cache=folder), services).run()
+    nothing = Pick("none", "as these services load no model")
+    choice = Choice(nothing, nothing, nothing)
+    return Supervisor(Settings(cache=folder), choice, services).run()
 
 
 if __name__ == "__main__":

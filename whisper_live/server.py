@@ -27,14 +27,14 @@ from websockets.exceptions import ConnectionClosed
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ChannelFullError, ProtocolError
+from fusion.links import Links
 from fusion.messages import Message, SessionEnded, SessionStarted
 from fusion.receiving import received
-from fusion.selection import TRANSCRIBERS, choose, module, survey
+from fusion.selection import TRANSCRIBERS, Pick, module
 from fusion.serving.access import AccessPolicy
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
-from fusion.supervisor import Links
 from whisper_live.events import (
     Event,
     PredictTurn,
@@ -428,7 +428,7 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
         if stop.is_set():
             return
         status.report(Service.TRANSCRIPTION, Phase.LOADING)
-        transcriber = await asyncio.to_thread(load, settings)
+        transcriber = await asyncio.to_thread(load, settings, links.choice.transcription)
         detector = await asyncio.to_thread(load_turn_detector, settings)
         server = TranscriptionServer(settings, status, transcriber, detector, language_model, voice)
         handler.set_result(server.handle_connection)
@@ -454,9 +454,8 @@ def run(settings: Settings, links: Links) -> None:
         asyncio.run(_serve(settings, links, stop))
 
 
-def load(settings: Settings) -> Transcriber:
-    """The transcriber that fits the settings and the machine, loaded and warm."""
-    pick = choose(settings, survey(settings)).transcription
+def load(settings: Settings, pick: Pick) -> Transcriber:
+    """Load the transcriber that was chosen, and warm it up."""
     logger.info("transcription: %s", pick)
     transcriber: Transcriber = module(TRANSCRIBERS, pick).load(settings)
     transcriber.warm_up()
