@@ -32,7 +32,7 @@ from whisper_live.client.sound_files import read_wav
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "default": (),
-    "no work ahead": ("--no-speculative_generation",),
+    "no speculation": ("--no-speculative_generation",),
     "no smart turn": ("--no-smart_turn",),
     "neither": ("--no-speculative_generation", "--no-smart_turn"),
 }
@@ -195,7 +195,8 @@ def summary(turns: list[Turn], cpu: float) -> dict[str, float | None]:
         "cut in two": sum(turn.commits > 1 for turn in answered) / max(len(answered), 1),
         "word errors": sum(t.word_errors for t in answered)
         / max(sum(t.words for t in answered), 1),
-        "used ahead": sum(bool(turn.speculative) for turn in answered) / max(len(answered), 1),
+        "speculation used": sum(bool(turn.speculative) for turn in answered)
+        / max(len(answered), 1),
         "cpu seconds a turn": cpu,
         **{name: median(marks) for name, marks in parts.items()},
     }
@@ -204,7 +205,7 @@ def summary(turns: list[Turn], cpu: float) -> dict[str, float | None]:
 def show(people: int, results: dict[str, dict[str, float | None]]) -> None:
     """Print one table: a row a variant, times in ms."""
     print(f"\n{people} at once; ms since the end of speech as the manifest has it, medians")
-    shares = ["used ahead", "cut in two", "word errors"]
+    shares = ["speculation used", "cut in two", "word errors"]
     columns = ["median", "p95", *OWNERS, *shares, "cpu seconds a turn", "failed"]
     print(f"{'':16}" + "".join(f"{name.replace('_', ' ')[:14]:>16}" for name in columns))
     base = next(iter(results.values()))["median"]
@@ -218,7 +219,7 @@ def show(people: int, results: dict[str, dict[str, float | None]]) -> None:
 def _cell(name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    if name in ("used ahead", "cut in two", "word errors"):
+    if name in ("speculation used", "cut in two", "word errors"):
         return f"{100 * value:.1f} %"
     return f"{value:.2f}" if name.startswith("cpu") else f"{value:.0f}"
 

@@ -11,7 +11,7 @@ import { Talk } from "./talk.js";
 import { View } from "./view.js";
 import { MICROPHONE, SLOW, TIME_LIMIT, stateNotice, stateWords } from "./words.js";
 
-const KEPT = "whisperfusion-conversation";
+const KEPT = "whisperfusion-conversation-2";
 const RETRIABLE = ["loading", "lost", "full", "refused"];
 
 class App {
@@ -91,7 +91,7 @@ class App {
   }
 
   async openPlayer() {
-    const player = new Player(this.context, (heard) => this.conversation.sounded(heard));
+    const player = new Player(this.context, (event) => this.conversation.sounded(event));
     try {
       await Promise.all([player.open(this.settings.volume), prepareCapture(this.context)]);
     } catch (error) {
@@ -105,7 +105,7 @@ class App {
     if (this.connection.connected) this.hearReplies();
   }
 
-  /** Let the replies be heard, where both sides have sound. */
+  /** Let the replies be played, where both sides have sound. */
   hearReplies() {
     const sound = this.player !== null && Boolean(this.connection.state.server.audio_key);
     this.conversation.soundChanged(sound); // it is on its way
@@ -179,13 +179,13 @@ class App {
   }
 
   ready(server) {
-    this.view.settled("connection");
+    this.view.resolved("connection");
     this.talk.connected();
     this.dialogs.offerLanguages(server.languages ?? LANGUAGES);
     this.hearReplies();
   }
 
-  /** What was typed early waits until its answer can be heard. */
+  /** What was typed early waits until its answer can be played. */
   sayPending() {
     if (!this.connection.connected) return;
     for (const text of this.pending.splice(0)) this.connection.command("say", { text });
@@ -202,7 +202,7 @@ class App {
     const { turn } = message;
     if (message.segments) {
       const timeOf = (seconds) => this.talk.clock.timeOf(seconds);
-      const entry = this.conversation.heard(message, timeOf, Date.now(), this.settings.reply);
+      const entry = this.conversation.transcribed(message, timeOf, Date.now(), this.settings.reply);
       if (entry && message.eos) this.view.announce(`You: ${saidText(entry)}`);
     } else if (message.llm_output) {
       const entry = this.conversation.answered(message);

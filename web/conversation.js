@@ -1,7 +1,7 @@
-// What was said: one entry a turn, from the messages of both sockets and from what was really heard.
+// What was said: one entry a turn, from the messages of both sockets and from what was really played.
 // No I/O. Times are milliseconds since 1970.
 //
-// An entry: {id, connection, turn, live, said: {pieces: [{text, settled, start, end}], typed},
+// An entry: {id, connection, turn, live, said: {segments: [{text, final, start, end}], typed},
 //   reply: null or {text, complete, silent, unspoken, cut, clauses: [{text, start, end}]},
 //   problem: null or a sentence, timeline: null or the milliseconds of docs/protocol.md, ahead}
 
@@ -40,7 +40,7 @@ export class Conversation {
     }
   }
 
-  /** Without sound, what was not heard yet can be read. */
+  /** Without sound, what was not played yet can be read. */
   soundChanged(open) {
     this.sounding = open;
     if (open) return;
@@ -51,7 +51,7 @@ export class Conversation {
   }
 
   /** A `segments` message. `timeOf(seconds)`: when that place of the connection's sound was spoken. */
-  heard({ turn, segments, eos }, timeOf, now, expectsReply) {
+  transcribed({ turn, segments, eos }, timeOf, now, expectsReply) {
     if (segments.length === 0) {
       this.#remove(turn);
       return null;
@@ -61,9 +61,9 @@ export class Conversation {
     entry.live = !eos;
     entry.said = {
       typed,
-      pieces: segments.map(({ text, completed, start, end }) => ({
+      segments: segments.map(({ text, completed, start, end }) => ({
         text: text.trim(),
-        settled: completed,
+        final: completed,
         start: (typed ? null : timeOf(Number(start))) ?? now,
         end: (typed ? null : timeOf(Number(end))) ?? now,
       })),
@@ -91,8 +91,8 @@ export class Conversation {
     const last = clauses.pop();
     if (last) {
       const before = clauses.flatMap(({ text }) => words(text));
-      const heard = Math.max(0, words(spoken).length - before.length);
-      last.text = words(last.text).slice(0, heard).join(" ");
+      const played = Math.max(0, words(spoken).length - before.length);
+      last.text = words(last.text).slice(0, played).join(" ");
       if (last.text) clauses.push(last);
     }
     if (awaited(entry)) entry.reply.cut = true;
@@ -106,7 +106,7 @@ export class Conversation {
     this.onChange(entry);
   }
 
-  /** The voice failed: what was not heard of the reply can be read. */
+  /** The voice failed: what was not played of the reply can be read. */
   unspoken(turn, sentence) {
     const entry = this.#entry(turn);
     this.#reply(entry).unspoken = true;
@@ -136,9 +136,9 @@ export class Conversation {
     this.onChange(entry);
   }
 
-  /** Earlier turns for a new handshake: what was said, and what was heard in answer. */
+  /** Earlier turns for a new handshake: what was said, and what was played in answer. */
   history() {
-    const turns = this.entries.filter((entry) => !entry.live && entry.said.pieces.length > 0);
+    const turns = this.entries.filter((entry) => !entry.live && entry.said.segments.length > 0);
     return turns.slice(-HISTORY_TURNS).flatMap((entry) => {
       const messages = [{ role: "user", content: saidText(entry) }];
       const answer = heardText(entry);
@@ -160,7 +160,7 @@ export class Conversation {
       connection: this.connection,
       turn,
       live: true,
-      said: { pieces: [], typed: false },
+      said: { segments: [], typed: false },
       reply: null,
       problem: null,
       timeline: null,
@@ -195,16 +195,16 @@ function words(text) {
 }
 
 export function saidText(entry) {
-  return entry.said.pieces.map(({ text }) => text).join(" ");
+  return entry.said.segments.map(({ text }) => text).join(" ");
 }
 
-/** Whether a reply is on its way of which nothing was heard yet. */
+/** Whether a reply is on its way of which nothing was played yet. */
 export function awaited({ reply, problem }) {
   if (!reply || problem || reply.cut || reply.clauses.length > 0) return false;
   return !reply.complete || (!reply.silent && reply.text !== "");
 }
 
-/** The reply as far as it was heard; as it was written where there was no sound. */
+/** The reply as far as it was played; as it was written where there was no sound. */
 export function heardText(entry) {
   const { reply } = entry;
   if (!reply) return "";

@@ -1,4 +1,4 @@
-// The reply's sound: from 24 kHz chunks to the loudspeaker, and word of what was really heard.
+// The reply's sound: from 24 kHz chunks to the loudspeaker, and word of what was really played.
 
 import { Resampler } from "./resample.js";
 
@@ -17,7 +17,7 @@ export class Player {
     this.marks = new Map();
     this.nextMark = 0;
     this.turn = null; // whose sound comes in
-    this.audible = null; // whose sound is heard
+    this.audible = null; // whose sound plays
     this.refused = null; // a turn that the person stopped: the rest of it is not played
   }
 

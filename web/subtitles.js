@@ -33,10 +33,10 @@ export function asVtt(entries) {
 
 function lines(entries) {
   return entries.flatMap((entry) => {
-    const start = entry.said.pieces[0]?.start;
+    const start = entry.said.segments[0]?.start;
     const said = { who: YOU, text: saidText(entry), start };
     const answer = heardText(entry);
-    const end = entry.said.pieces.at(-1)?.end;
+    const end = entry.said.segments.at(-1)?.end;
     const reply = { who: MACHINE, text: answer, start: entry.reply?.clauses[0]?.start ?? end };
     return [said, reply].filter(({ text }) => text).map(onOneLine);
   });
@@ -61,7 +61,7 @@ function cues(entries) {
 }
 
 function saidCues({ said }) {
-  return said.pieces
+  return said.segments
     .filter(({ text }) => text)
     .map(({ text, start, end }) => ({ who: YOU, text, start, end: said.typed ? start : end }));
 }
@@ -71,7 +71,7 @@ function replyCues(entry) {
   if (!reply) return [];
   if (reply.clauses.length === 0) {
     const text = heardText(entry);
-    const start = said.pieces.at(-1)?.end;
+    const start = said.segments.at(-1)?.end;
     return text ? [{ who: MACHINE, text, start, end: start + text.length * READING }] : [];
   }
   return reply.clauses.map(({ text, start, end }, index) => {

@@ -84,7 +84,7 @@ export class Talk {
       return;
     }
     const device = new Microphone(this.app.context, {
-      onFrame: (frame) => this.heard(frame),
+      onFrame: (frame) => this.captured(frame),
       onLevel: (level) => this.app.view.level(this.listening ? level : 0),
       onEnded: () => this.lost("gone"),
     });
@@ -100,7 +100,7 @@ export class Talk {
       device.close(); // the person thought better of it
       return;
     }
-    this.app.view.settled("microphone");
+    this.app.view.resolved("microphone");
     this.become(state === "held" && !this.pressed ? "on" : state);
   }
 
@@ -128,7 +128,7 @@ export class Talk {
     this.app.showState();
   }
 
-  heard(frame) {
+  captured(frame) {
     if (!this.listening) return;
     if (this.app.connection.state.name === "ready") this.send(frame, Date.now());
     else this.waiting = [...this.waiting, frame].slice(-HELD_BACK);

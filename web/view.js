@@ -25,7 +25,7 @@ export class View {
     show(at("retry"), canRetry);
   }
 
-  /** `about`: what it is about; a notice about something else is left alone by `settled`. */
+  /** `about`: what it is about; a notice about something else is left alone by `resolved`. */
   notice(text, { about = null, tone = "calm", secureAddress = null } = {}) {
     this.about = about;
     show(at("notice"), Boolean(text));
@@ -36,7 +36,7 @@ export class View {
   }
 
   /** The trouble is over. */
-  settled(about) {
+  resolved(about) {
     if (this.about === about) this.notice(null);
   }
 
@@ -46,7 +46,7 @@ export class View {
     const open = hold ? microphone === "held" : microphone === "on";
     at("talk").dataset.microphone = open ? "on" : microphone === "asking" ? "asking" : "off";
     at("talk").setAttribute("aria-pressed", String(open));
-    const hint = open && !ready ? "Not heard yet: waiting for the server" : HINTS[microphone][hold ? 1 : 0];
+    const hint = open && !ready ? "Not listening yet: waiting for the server" : HINTS[microphone][hold ? 1 : 0];
     if (at("talk-hint").textContent !== hint) at("talk-hint").textContent = hint;
   }
 
@@ -55,7 +55,7 @@ export class View {
     at("level").setAttribute("aria-valuenow", String(Math.round(level * 100)));
   }
 
-  /** Loudness of the reply while it is heard; null when there is none. */
+  /** Loudness of the reply while it plays; null when there is none. */
   voice(loudness) {
     if (loudness === this.loudness) return;
     this.loudness = loudness;
@@ -64,8 +64,8 @@ export class View {
     show(at("stop"), loudness !== null);
   }
 
-  /** Read out by a screen reader. Only what settles: a transcript that changes would be a stutter,
-   * and a reply that is heard would be heard twice. */
+  /** Read out by a screen reader. Only what is final: a transcript that changes would be a stutter,
+   * and a reply that plays would come twice. */
   announce(text) {
     at("announcer").textContent = text;
   }
@@ -84,7 +84,7 @@ export class View {
 
   /** What was typed and could not be sent yet. */
   waiting(texts) {
-    const lines = texts.map((text) => said([{ text, settled: false }]));
+    const lines = texts.map((text) => said([{ text, final: false }]));
     at("waiting").replaceChildren(...lines);
     this.showIntroduction();
     this.follow();
@@ -123,18 +123,18 @@ function fill(item, shown) {
 
 function parts(entry, item) {
   const shown = [];
-  if (entry.said.pieces.length > 0) shown.push(said(entry.said.pieces));
+  if (entry.said.segments.length > 0) shown.push(said(entry.said.segments));
   if (entry.reply) shown.push(...answer(entry, item));
   if (entry.problem) shown.push(element("p", "problem", entry.problem));
   if (entry.timeline) shown.push(timeline(entry));
   return shown;
 }
 
-function said(pieces) {
+function said(segments) {
   const paragraph = element("p", "said");
   paragraph.append(element("span", "who", "You"));
-  for (const { text, settled } of pieces) {
-    paragraph.append(element("span", settled ? "settled" : "unsettled", text), " ");
+  for (const { text, final } of segments) {
+    paragraph.append(element("span", final ? "final" : "interim", text), " ");
   }
   return paragraph;
 }
@@ -151,13 +151,13 @@ function answer(entry, item) {
     paragraph.append(element("span", "who", "WhisperFusion"));
   }
   const aloud = clauses.length > 0 && !unspoken;
-  const pieces = aloud ? clauses.map((clause) => clause.text) : [text];
-  if (aloud && cut) pieces.push("—");
+  const segments = aloud ? clauses.map((clause) => clause.text) : [text];
+  if (aloud && cut) segments.push("—");
   const spans = [...paragraph.querySelectorAll(".clause")];
-  for (const span of spans.slice(pieces.length)) span.remove();
-  pieces.forEach((piece, index) => {
-    if (!spans[index]) paragraph.append(element("span", "clause", piece), " ");
-    else if (spans[index].textContent !== piece) spans[index].textContent = piece;
+  for (const span of spans.slice(segments.length)) span.remove();
+  segments.forEach((segment, index) => {
+    if (!spans[index]) paragraph.append(element("span", "clause", segment), " ");
+    else if (spans[index].textContent !== segment) spans[index].textContent = segment;
   });
   return [paragraph];
 }

@@ -2,7 +2,7 @@
 
 /**
  * {text, tone} for a state of the connection; tone: calm, busy, good or bad. `listening`: whether
- * the microphone is heard.
+ * the microphone is listened to.
  */
 export function stateWords(state, listening, now) {
   switch (state.name) {

@@ -57,13 +57,13 @@ class Client:
         await self.socket.send(json.dumps({"uid": self.hello["uid"], **fields}))
 
     async def segments(self, text: str, start: float, end: float, *, eos: bool) -> None:
-        piece = {
+        segment = {
             "start": f"{start:.3f}",
             "end": f"{end:.3f}",
             "text": f" {text}",
             "completed": eos,
         }
-        await self.tell(turn=self.turn, segments=[piece], eos=eos, latency=0.2)
+        await self.tell(turn=self.turn, segments=[segment], eos=eos, latency=0.2)
 
 
 class FakeServer:
@@ -194,8 +194,8 @@ class FakeServer:
             client.began = now - BARGE_IN * 0.032
             await client.tell(event="speech_started", turn=client.turn)
         if client.loud >= BARGE_IN and client.loud % 10 == 0:
-            heard = WORDS[min(client.loud // 10 - 1, 1)]
-            await client.segments(heard, client.began, now, eos=False)
+            transcript = WORDS[min(client.loud // 10 - 1, 1)]
+            await client.segments(transcript, client.began, now, eos=False)
 
     async def _end_turn(self, client: Client) -> None:
         client.loud = 0

@@ -36,7 +36,7 @@ PATIENCE = 60000  # ms; a busy machine with two slow cores runs all three models
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    with RunningServer(flags=("--max_new_tokens", "30")) as running:  # each word is heard out
+    with RunningServer(flags=("--max_new_tokens", "30")) as running:  # each word is played out
         yield running
 
 
@@ -81,8 +81,8 @@ def test_a_question_is_understood_and_answered_aloud(
     wait_until(page, "app.player.audible === null", timeout=60)
     wait_until_played(page)
     entry = entries(page)[0]
-    heard = " ".join(clause["text"] for clause in entry["reply"]["clauses"])
-    assert heard.split() == entry["reply"]["text"].split(), "every word of the reply was heard"
+    played = " ".join(clause["text"] for clause in entry["reply"]["clauses"])
+    assert played.split() == entry["reply"]["text"].split(), "every word of the reply was played"
     rate = page.evaluate("() => new AudioContext().sampleRate")
     played = counters(page)["played"] / rate
     length = (entry["reply"]["clauses"][-1]["end"] - entry["reply"]["clauses"][0]["start"]) / 1000

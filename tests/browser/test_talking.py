@@ -70,9 +70,9 @@ def test_a_spoken_question_is_heard_and_answered_aloud(
     page.get_by_role("button", name="Talk").click()
     expect(state(page)).to_have_text("Listening")
 
-    expect(said(page).locator(".unsettled")).to_contain_text("How old")
+    expect(said(page).locator(".interim")).to_contain_text("How old")
     expect(said(page)).to_have_text(f"You{WORDS[-1]} ")
-    expect(said(page).locator(".unsettled")).to_have_count(0)
+    expect(said(page).locator(".interim")).to_have_count(0)
 
     expect(answer(page)).to_contain_text(CLAUSES[0])
     wait_for_sound(page)

@@ -48,7 +48,7 @@ def test_while_models_load_the_page_says_which(
     expect(state(page)).to_contain_text("loading the voice")
     page.get_by_role("button", name="Talk").click()
     expect(state(page)).to_contain_text("loading the voice")
-    expect(page.locator("#talk-hint")).to_contain_text("Not heard yet")
+    expect(page.locator("#talk-hint")).to_contain_text("Not listening yet")
     status.report(Service.VOICE, Phase.READY)
     expect(state(page)).to_have_text("Listening")
     expect(page.locator("#talk-hint")).to_contain_text("Listening")

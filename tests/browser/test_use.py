@@ -128,7 +128,7 @@ def test_the_conversation_can_be_copied_and_saved(
     assert srt.startswith("1\n00:00:00,000 --> 00:00:00,800\nYou: First.\n\n2\n")
     starts = [seconds(stamp) for stamp in re.findall(r"^(\S+) --> .*\nWhisperFusion", srt, re.M)]
     assert len(starts) == len(CLAUSES) + 1
-    # Each clause of the scripted server lasts a second: its time is when it was heard.
+    # Each clause of the scripted server lasts a second: its time is when it was played.
     assert starts[1] - starts[0] == pytest.approx(1, abs=0.25)
     assert starts[2] - starts[1] == pytest.approx(1, abs=0.25)
     vtt = saved(page, "Save as WebVTT", tmp_path)

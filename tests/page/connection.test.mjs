@@ -36,12 +36,12 @@ let health;
 let told;
 let connection;
 const address = serverAddress("http://localhost:8000/");
-const settle = async () => {
+const ticks = async () => {
   for (let i = 0; i < 20; i++) await Promise.resolve();
 };
 const pass = async (milliseconds) => {
   mock.timers.tick(milliseconds);
-  await settle();
+  await ticks();
 };
 const state = () => told.states.at(-1);
 const last = () => Socket.made.at(-1);
@@ -76,7 +76,7 @@ beforeEach(() => {
 
 async function ready() {
   connection.open();
-  await settle();
+  await ticks();
   const socket = last();
   socket.onopen();
   socket.gets({ message: "SERVER_READY", audio_key: "k 1" });
@@ -87,7 +87,7 @@ async function ready() {
 
 test("a look at the server takes none of its places", async () => {
   connection.check();
-  await settle();
+  await ticks();
   assert.deepEqual(state(), { name: "idle" });
   assert.deepEqual(Socket.made, []);
 });
@@ -106,7 +106,7 @@ test("the handshake is sent, then the sound is asked for with the key", async ()
 test("while models load the page says so and asks again until it can connect", async () => {
   health = { status: 503, text: "loading the voice\n" };
   connection.open();
-  await settle();
+  await ticks();
   assert.deepEqual([state().name, state().reason], ["loading", "loading the voice"]);
   health = { status: 503, text: "loading the language model\n" };
   await pass(2000);
@@ -120,13 +120,13 @@ test("while models load the page says so and asks again until it can connect", a
 test("a proxy in front of a server that is not up yet is no dead end", async () => {
   health = { status: 502, text: "" };
   connection.open();
-  await settle();
+  await ticks();
   assert.deepEqual([state().name, state().reason], ["loading", "the server is starting"]);
 });
 
 test("a server that accepts but does not answer yet is loading", async () => {
   connection.open();
-  await settle();
+  await ticks();
   last().onopen();
   await pass(1500);
   assert.equal(state().name, "loading");
@@ -163,7 +163,7 @@ test("the wait is random, so that not all pages come back at once", () => {
 
 test("a socket that hangs is given up", async () => {
   connection.open();
-  await settle();
+  await ticks();
   await pass(10000);
   assert.equal(state().name, "lost");
   assert.equal(Socket.made[0].open, false);
@@ -171,7 +171,7 @@ test("a socket that hangs is given up", async () => {
 
 test("a full server is asked again, sooner than its longest stay", async () => {
   connection.open();
-  await settle();
+  await ticks();
   last().onopen();
   last().gets({ status: "WAIT", message: 3.5 });
   last().ends(1013);
@@ -185,7 +185,7 @@ test("a full server is asked again, sooner than its longest stay", async () => {
 
 test("a full server whose time is over is not asked without a pause", async () => {
   connection.open();
-  await settle();
+  await ticks();
   last().onopen();
   last().gets({ status: "WAIT", message: 0 });
   last().ends(1013);
@@ -194,7 +194,7 @@ test("a full server whose time is over is not asked without a pause", async () =
 
 test("a refused handshake is not tried again and again", async () => {
   connection.open();
-  await settle();
+  await ticks();
   last().onopen();
   last().gets({ status: "ERROR", message: "The token is wrong." });
   last().ends(1008);
@@ -202,7 +202,7 @@ test("a refused handshake is not tried again and again", async () => {
   await pass(100000);
   assert.equal(Socket.made.length, 1);
   connection.open();
-  await settle();
+  await ticks();
   assert.equal(Socket.made.length, 2);
 });
 
@@ -210,7 +210,7 @@ test("at the time limit it goes on with a new session", async () => {
   const { socket, audio } = await ready();
   socket.gets({ message: "DISCONNECT" });
   socket.ends(1000);
-  await settle();
+  await ticks();
   assert.equal(told.limits, 1);
   assert.equal(told.dropped, 1);
   assert.equal(audio.open, false);
@@ -253,7 +253,7 @@ test("sound is not piled up for a network that cannot take it", async () => {
 
 test("nothing is sent before the server is ready", async () => {
   connection.open();
-  await settle();
+  await ticks();
   assert.equal(connection.command("say", { text: "hi" }), false);
   assert.equal(connection.sendSound(new Int16Array(1)), false);
 });

@@ -17,37 +17,37 @@ beforeEach(() => {
   conversation.soundChanged(true);
 });
 
-const piece = (text, start, end, completed = true) => ({ text, completed, start: String(start), end: String(end) });
+const segment = (text, start, end, completed = true) => ({ text, completed, start: String(start), end: String(end) });
 const hear = (turn, segments, eos = true) =>
-  conversation.heard({ turn, segments, eos }, timeOf, START, true);
+  conversation.transcribed({ turn, segments, eos }, timeOf, START, true);
 const answer = (turn, text, eos = true) => conversation.answered({ turn, llm_output: [text], eos });
 const sound = (kind, turn, seconds, text) => conversation.sounded({ kind, turn, text, time: timeOf(seconds) });
 
 function spokenTurn(turn, from) {
-  hear(turn, [piece(" How old is it?", from, from + 1.5)]);
+  hear(turn, [segment(" How old is it?", from, from + 1.5)]);
   answer(turn, "It is old. Very old & <b>.");
   sound("clause", turn, from + 2, "It is old.");
   sound("clause", turn, from + 3, " Very old & <b>.");
   sound("end", turn, from + 4.5);
 }
 
-test("a transcript settles", () => {
-  hear(1, [piece(" How", 0, 0.5, false)], false);
+test("a transcript becomes final", () => {
+  hear(1, [segment(" How", 0, 0.5, false)], false);
   assert.equal(conversation.entries[0].live, true);
-  hear(1, [piece(" How old", 0, 1, true), piece(" is it?", 1, 1.5, true)]);
+  hear(1, [segment(" How old", 0, 1, true), segment(" is it?", 1, 1.5, true)]);
   assert.equal(conversation.entries.length, 1);
   assert.equal(saidText(conversation.entries[0]), "How old is it?");
   assert.equal(conversation.entries[0].live, false);
 });
 
 test("a transcript that turns out to be nothing goes away", () => {
-  hear(1, [piece(" Hm", 0, 0.5, false)], false);
+  hear(1, [segment(" Hm", 0, 0.5, false)], false);
   hear(1, [], false);
   assert.deepEqual(conversation.entries, []);
 });
 
-test("words show when they are heard, not before", () => {
-  hear(1, [piece(" How?", 0, 1)]);
+test("words show when they are played, not before", () => {
+  hear(1, [segment(" How?", 0, 1)]);
   answer(1, "It is old. Very old.");
   assert.equal(heardText(conversation.entries[0]), "");
   sound("clause", 1, 2, "It is old.");
@@ -56,18 +56,18 @@ test("words show when they are heard, not before", () => {
   assert.equal(heardText(conversation.entries[0]), "It is old. —");
 });
 
-test("an answer that is heard before its question is there keeps its first words", () => {
+test("an answer that is played before its question is there keeps its first words", () => {
   sound("clause", 1, 1.5, "It is old.");
-  hear(1, [piece(" How?", 0, 1)]);
+  hear(1, [segment(" How?", 0, 1)]);
   answer(1, "It is old.");
   sound("end", 1, 2);
   const [entry] = conversation.entries;
   assert.deepEqual([saidText(entry), heardText(entry), entry.live], ["How?", "It is old.", false]);
 });
 
-test("the answer is awaited until it is heard, though its text is complete", () => {
+test("the answer is awaited until it is played, though its text is complete", () => {
   const entry = () => conversation.entries[0];
-  hear(1, [piece(" How?", 0, 1)]);
+  hear(1, [segment(" How?", 0, 1)]);
   assert.ok(awaited(entry()));
   answer(1, "It is old.");
   assert.ok(awaited(entry()));
@@ -75,8 +75,8 @@ test("the answer is awaited until it is heard, though its text is complete", () 
   assert.ok(!awaited(entry()));
 });
 
-test("an answer that is stopped before it is heard is awaited no more, nor shown later", () => {
-  hear(1, [piece(" How?", 0, 1)]);
+test("an answer that is stopped before it is played is awaited no more, nor shown later", () => {
+  hear(1, [segment(" How?", 0, 1)]);
   answer(1, "It is old.");
   conversation.interrupted({ turn: 1, spoken: "" });
   assert.ok(!awaited(conversation.entries[0]));
@@ -86,7 +86,7 @@ test("an answer that is stopped before it is heard is awaited no more, nor shown
 });
 
 test("of an answer that is cut off those words are kept that were said", () => {
-  hear(1, [piece(" How?", 0, 1)]);
+  hear(1, [segment(" How?", 0, 1)]);
   answer(1, "It is old. Very old, and then some.");
   sound("clause", 1, 2, "It is old.");
   sound("clause", 1, 3, " Very old, and then some.");
@@ -100,20 +100,20 @@ test("of an answer that is cut off those words are kept that were said", () => {
 
 test("without sound the text shows as it grows", () => {
   conversation.soundChanged(false);
-  hear(1, [piece(" How?", 0, 1)]);
+  hear(1, [segment(" How?", 0, 1)]);
   answer(1, "It is", false);
   assert.equal(heardText(conversation.entries[0]), "It is");
 });
 
 test("a reply whose sound never came shows its text once that is known", () => {
-  hear(1, [piece(" How?", 0, 1)]);
+  hear(1, [segment(" How?", 0, 1)]);
   answer(1, "It is old.");
   conversation.timed({ turn: 1, milliseconds: { first_sound: null }, used_ahead: false });
   assert.equal(heardText(conversation.entries[0]), "It is old.");
 });
 
 test("a reply that the voice fails on shows whole, and why", () => {
-  hear(1, [piece(" How?", 0, 1)]);
+  hear(1, [segment(" How?", 0, 1)]);
   answer(1, "It is old.", false);
   sound("clause", 1, 2, "It is old.");
   conversation.unspoken(1, "The voice failed.");
@@ -124,22 +124,22 @@ test("a reply that the voice fails on shows whole, and why", () => {
 });
 
 test("a broken connection ends what was open, and its turns are not mixed up with later ones", () => {
-  hear(1, [piece(" How?", 0, 1)]);
-  hear(2, [piece(" And", 3, 4, false)], false);
+  hear(1, [segment(" How?", 0, 1)]);
+  hear(2, [segment(" And", 3, 4, false)], false);
   conversation.connectionEnded();
   assert.deepEqual(conversation.entries.map((entry) => entry.turn), [1]);
   assert.match(conversation.entries[0].problem, /connection broke/);
-  hear(1, [piece(" Again?", 0, 1)]);
+  hear(1, [segment(" Again?", 0, 1)]);
   assert.deepEqual(conversation.entries.map(saidText), ["How?", "Again?"]);
 });
 
-test("the history for a new handshake holds what was said and what was heard", () => {
+test("the history for a new handshake holds what was said and what was played", () => {
   spokenTurn(1, 0);
-  hear(2, [piece(" And you?", 6, 7)]);
+  hear(2, [segment(" And you?", 6, 7)]);
   answer(2, "I am new. Quite new.");
   sound("clause", 2, 8, "I am new.");
   sound("cut", 2, 8.5);
-  hear(3, [piece(" unfinis", 10, 11, false)], false);
+  hear(3, [segment(" unfinis", 10, 11, false)], false);
   assert.deepEqual(conversation.history(), [
     { role: "user", content: "How old is it?" },
     { role: "assistant", content: "It is old. Very old & <b>." },
@@ -155,8 +155,8 @@ test("the history stays below what a handshake may hold", () => {
   assert.equal(history.length, 40);
 });
 
-test("a page that is left while it speaks keeps what was heard until then", () => {
-  hear(1, [piece(" How?", 0, 1)]);
+test("a page that is left while it speaks keeps what was played until then", () => {
+  hear(1, [segment(" How?", 0, 1)]);
   answer(1, "It is old. Very old.");
   sound("clause", 1, 2, "It is old.");
   const again = new Conversation(() => {}, JSON.parse(JSON.stringify(conversation.entries)));
@@ -169,7 +169,7 @@ test("a conversation survives being stored", () => {
   const stored = JSON.parse(JSON.stringify(conversation.entries));
   const again = new Conversation(() => {}, stored);
   assert.deepEqual(again.history(), conversation.history());
-  again.heard({ turn: 1, segments: [piece(" New?", 0, 1)], eos: true }, timeOf, START, true);
+  again.transcribed({ turn: 1, segments: [segment(" New?", 0, 1)], eos: true }, timeOf, START, true);
   assert.equal(again.entries.length, 2);
 });
 
@@ -181,7 +181,7 @@ test("plain text says who said what and when", () => {
   );
 });
 
-test("SRT and WebVTT hold each clause at the time it was heard", () => {
+test("SRT and WebVTT hold each clause at the time it was played", () => {
   spokenTurn(1, 3600);
   assert.equal(
     asSrt(conversation.entries),
@@ -199,7 +199,7 @@ test("SRT and WebVTT hold each clause at the time it was heard", () => {
 
 test("typed turns have a place in the subtitles, and paragraphs do not break them", () => {
   conversation.soundChanged(false);
-  hear(1, [piece(" Typed?", 0, 0)]);
+  hear(1, [segment(" Typed?", 0, 0)]);
   answer(1, "Read.\n\nAll of it.");
   const srt = asSrt(conversation.entries);
   assert.match(srt, /00:00:00,000 --> 00:00:00,800\nYou: Typed\?\n\n2\n/);

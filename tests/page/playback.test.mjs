@@ -22,14 +22,14 @@ await import("../../web/playback-worklet.js");
 
 let worklet;
 let player;
-let heard;
+let played;
 let out;
 
 beforeEach(() => {
   worklet = new Worklet();
-  heard = [];
+  played = [];
   out = [];
-  player = new Player({ sampleRate: RATE }, (event) => heard.push(event));
+  player = new Player({ sampleRate: RATE }, (event) => played.push(event));
   player.worklet = { port: { postMessage: (data) => worklet.port.onmessage({ data }) } };
 });
 
@@ -43,7 +43,7 @@ function play(samples) {
 }
 
 const ramp = (count, first = 1) => Float32Array.from({ length: count }, (_, i) => (first + i) / 1e6);
-const kinds = () => heard.map(({ kind, turn, text }) => [kind, turn, ...(text ? [text] : [])]);
+const kinds = () => played.map(({ kind, turn, text }) => [kind, turn, ...(text ? [text] : [])]);
 const near = (a, b) => a.length === b.length && a.every((x, i) => Math.abs(x - b[i]) < 1e-7);
 
 test("chunks come out in order and without a gap, around the ring's end too", () => {
@@ -109,7 +109,7 @@ test("a flush is silent within 5 ms, drops the rest and tells that the reply was
   assert.deepEqual(kinds(), [["clause", 1, "One."], ["cut", 1]]);
 });
 
-test("when the person stops a reply, the rest of it stays silent and the next one is heard", () => {
+test("when the person stops a reply, the rest of it stays silent and the next one is played", () => {
   player.begin(1);
   player.clause(1, "One.");
   player.sound(new Float32Array(4000).fill(0.5).buffer);
@@ -130,7 +130,7 @@ test("when the person stops a reply, the rest of it stays silent and the next on
   assert.deepEqual(kinds(), [["clause", 1, "One."], ["cut", 1], ["clause", 2, "Three."]]);
 });
 
-test("the first turn of a new session is heard, although one of the same number was stopped", () => {
+test("the first turn of a new session is played, although one of the same number was stopped", () => {
   player.begin(1);
   player.sound(new Float32Array(4000).fill(0.5).buffer);
   play(2560);
