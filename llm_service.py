@@ -174,16 +174,26 @@ class LanguageModelService:
         self._complete(generation)
 
     def _prompt(self, generation: Generation) -> list[ChatMessage] | None:
+        """The prompt, or None if nobody wants the reply any more.
+
+        The lock is not held while tokens are counted: a server may take a second for that, and
+        other people's interruptions must not wait for it.
+        """
         with self._lock:
             client = self._clients.get(generation.session)
             if client is None or generation.cancellation.requested:
                 return None
-            return client.conversation.prompt(
-                generation.turn,
-                generation.question,
-                self._model.count_tokens,
-                self._settings.max_prompt_tokens,
-            )
+            conversation = client.conversation
+            copy = conversation.copy()
+        messages = copy.prompt(
+            generation.turn,
+            generation.question,
+            self._model.count_tokens,
+            self._settings.max_prompt_tokens,
+        )
+        with self._lock:
+            conversation.forget_as(copy)
+        return messages
 
     def _grow(self, generation: Generation, piece: str) -> None:
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusion.errors import ModelError
 from language_models.base import ChatMessage
@@ -37,16 +37,34 @@ class _Turn:
 
 
 class Conversation:
-    """One session's turns, and what was said aloud in answer to them."""
+    """One session's turns, and what was said aloud in answer to them. Not thread-safe.
+
+    A prompt is best made from a `copy`: counting its tokens can take a while.
+    """
 
     def __init__(self, system_prompt: str, history: Iterable[tuple[str, str]] = ()) -> None:
         self._system = system_prompt.strip()
         self._turns: list[_Turn] = []
+        self._forgotten = 0
         for role, text in history:
             if role == "user":
                 self._turns.append(_Turn(0, text))
             elif self._turns:
                 self._turns[-1].answer = text
+
+    def copy(self) -> Conversation:
+        """The same turns, which change no more."""
+        copy = Conversation(self._system)
+        copy._turns = [replace(turn) for turn in self._turns]
+        copy._forgotten = self._forgotten
+        return copy
+
+    def forget_as(self, copy: Conversation) -> None:
+        """Forget what `copy` of this conversation has forgotten since it was made."""
+        more = copy._forgotten - self._forgotten
+        if more > 0:
+            del self._turns[:more]
+            self._forgotten = copy._forgotten
 
     def ask(self, turn: int, question: str) -> None:
         """The person said `question`: it is part of the conversation from now on."""
@@ -70,14 +88,17 @@ class Conversation:
         messages = self._messages(kept, question)
         if _fits(messages, count_tokens, limit):
             return messages
+        forgotten = 0
         while kept and not _fits(messages, count_tokens, int(limit * _ROOM_AFTER_CUT)):
             del kept[0]
+            forgotten += 1
             messages = self._messages(kept, question)
         if not kept and not _fits(messages, count_tokens, limit):
             raise ModelError(
                 "That was too long for the language model. Please say it in shorter parts."
             )
         self._turns = kept + [known for known in self._turns if known.number == turn]
+        self._forgotten += forgotten
         return messages
 
     def _messages(self, turns: Sequence[_Turn], question: str) -> list[ChatMessage]:
