@@ -1,6 +1,6 @@
 """WhisperFusion: speak, and your own computer answers aloud.
 
-Starts and watches the three servers and serves the web page. `main.py --help` lists every setting.
+Starts and watches the three servers and serves the web page. `--help-all` lists every setting.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ def main() -> int:
     import llm_service
     import tts_service
     from fusion import logs
+    from fusion.command_line import parse
     from fusion.errors import FusionError
     from fusion.selection import choose, survey
     from fusion.serving import tls
     from fusion.serving.banner import startup_banner
     from fusion.serving.web import WebServer
-    from fusion.settings import parse
     from fusion.status import Service
     from fusion.supervisor import Supervisor
     from whisper_live import server

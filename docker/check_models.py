@@ -18,6 +18,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from fusion.command_line import parse
 from fusion.errors import FusionError, ModelError
 from fusion.selection import (
     LANGUAGE_MODELS,
@@ -28,7 +29,7 @@ from fusion.selection import (
     module,
     survey,
 )
-from fusion.settings import Settings, parse
+from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
 from voices.base import Voice
 from whisper_live.transcribers.base import SAMPLE_RATE, Transcriber, TranscriptionRequest

@@ -1,24 +1,16 @@
-"""Every setting, once: its flag, its environment variable, its default and its meaning.
+"""Every setting, once: its name, its default, its meaning and what it may be.
 
-The flag of a field is `--` and its name; its environment variable is `WHISPERFUSION_` and its name
-in capitals. The paths that the original program read from the environment answer to their old
-names as well. A flag beats an environment variable, which beats the default.
+`fusion/command_line.py` reads them from flags, environment variables and a file.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
-
-import configargparse
-
-ENVIRONMENT_PREFIX = "WHISPERFUSION_"
+from typing import Any
 
 SYSTEM_PROMPT = (
     "You are a friendly voice assistant. Answer in one or two short spoken sentences, "
@@ -39,8 +31,8 @@ def _setting(
     least: float | None = None,
     most: float = math.inf,
 ) -> Any:
-    """Describe a field for its flag. `environment` is the original's name of its variable, `old` a
-    flag that it answers to as well.
+    """Describe a field. `environment` is the original's name of its variable, `old` another name
+    that it answers to.
 
     A number is `least` or more and at most `most`.
     """
@@ -63,7 +55,7 @@ def _scratch(*parts: str) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """What `main.py` was told. Passed whole to each process."""
+    """What the program was told. Passed whole to each process."""
 
     # -- models -------------------------------------------------------------------------------
     stt_backend: str = _setting(
@@ -316,6 +308,12 @@ class Settings:
     log_level: str = _setting(
         "info", "serving", "how much is logged", choices=("debug", "info", "warning", "error")
     )
+    config: str = _setting(
+        "",
+        "settings",
+        "YAML file of settings; empty: whisperfusion.yaml in the working folder, else in "
+        "~/.config/whisperfusion",
+    )
 
     @property
     def cache_folder(self) -> Path:
@@ -335,62 +333,3 @@ class Settings:
         2 to 6 s with two.
         """
         return max(1, self.cpu_threads // 2)
-
-
-def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Read the command line and the environment; ends the program on a mistake."""
-    values = vars(parser().parse_args(arguments))
-    return Settings(**{f.name: values[f.name] for f in dataclasses.fields(Settings)})
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line of `main.py`, made from the fields of `Settings`."""
-    result: argparse.ArgumentParser = configargparse.ArgumentParser(
-        prog="main.py",
-        usage="main.py [--setting VALUE ...]; main.py --help lists the settings",
-        description="Talk with a computer that is your own: WhisperFusion's three servers.",
-        formatter_class=configargparse.ArgumentDefaultsHelpFormatter,
-    )
-    hints = get_type_hints(Settings)
-    groups: dict[str, Any] = {}
-    for item in dataclasses.fields(Settings):
-        meta = item.metadata
-        if meta["group"] not in groups:
-            groups[meta["group"]] = result.add_argument_group(meta["group"])
-        options: dict[str, Any] = {"help": meta["help"], "default": item.default}
-        if hints[item.name] is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        else:
-            options |= {"type": _number(item, hints[item.name]), "choices": meta["choices"]}
-        group = groups[meta["group"]]
-        group.add_argument(f"--{item.name}", env_var=_environment_name(item), **options)
-        if meta["old"]:
-            hidden = {"dest": item.name, "help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
-            group.add_argument(f"--{meta['old']}", **options | hidden)
-    return result
-
-
-def _number(item: dataclasses.Field[Any], kind: type) -> Callable[[str], Any]:
-    """What makes a value of the text that a person gave, and refuses one out of range."""
-    if item.metadata["range"] is None:
-        return kind
-    least, most = item.metadata["range"]
-
-    def number(text: str) -> Any:
-        value = kind(text)
-        if not least <= value <= most:
-            bounds = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
-            raise argparse.ArgumentTypeError(f"{text} is out of range: it must be {bounds}")
-        return value
-
-    number.__name__ = kind.__name__  # argparse names it where the text is no number at all
-    return number
-
-
-def _environment_name(item: dataclasses.Field[Any]) -> str:
-    """The variable a field is read from: an old name where only that one is set."""
-    name = ENVIRONMENT_PREFIX + item.name.upper()
-    old = [item.metadata["environment"]] if item.metadata["environment"] else []
-    if item.metadata["old"]:
-        old.append(ENVIRONMENT_PREFIX + item.metadata["old"].upper())
-    return next((n for n in (name, *old) if n in os.environ), name)

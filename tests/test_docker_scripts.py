@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion.settings import parse
+from fusion.command_line import parse
 from tests.recorders import CONFIGURATION, SCRIPTS, Host
 
 CONTRACT = Path(__file__).parent / "contracts" / "tensorrt_llm-0.10.0.json"

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from fusion import selection
+from fusion.command_line import parse
 from fusion.errors import ConfigurationError
 from fusion.selection import Gpu, Machine, choose, survey
-from fusion.settings import Settings, parse
+from fusion.settings import Settings
 
 ADA = Gpu("NVIDIA GeForce RTX 4090", (8, 9))
 HOPPER = Gpu("NVIDIA H100 80GB HBM3", (9, 0))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fusion.command_line import parse
 from fusion.errors import ModelError
-from fusion.settings import parse
 from tests.recordings import load
 from whisper_live import smart_turn
 from whisper_live.smart_turn import SmartTurn

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusion.command_line import parse
 from fusion.errors import ModelError
 from fusion.models.lookup import resolve
-from fusion.settings import Settings, parse
+from fusion.settings import Settings
 from tests.recordings import load
 from whisper_live.events import Priority, Transcribe
 from whisper_live.scheduler import Job, Scheduler

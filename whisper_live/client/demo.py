@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 from websockets.exceptions import ConnectionClosed
 
+from fusion.command_line import parse
 from fusion.errors import FusionError
 from fusion.serving import tls
-from fusion.settings import Settings, parse
+from fusion.settings import Settings
 from whisper_live.client.conversation import (
     SAMPLE_RATE,
     SPEECH_RATE,
