@@ -134,11 +134,15 @@ class SpeechStarted:
 
 @dataclass(frozen=True)
 class ClauseSpoken:
-    """The sound of a clause begins to go out."""
+    """The sound of a clause begins to go out.
+
+    `begins_at` is when a client that plays without a gap reaches it.
+    """
 
     session: str
     turn: int
     text: str
+    begins_at: float
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ class World:
         self.to_model: list[Message] = []
         self.to_voice: list[Message] = []
         self.transcript = "what time is it"
+        self.reply_text: str | None = None
+        self.sound_until = float("inf")
         self.model_dies = False
         self.recogniser_fails = False
         self._due: list[Due] = []
@@ -97,6 +99,11 @@ class World:
 
     def silence(self, seconds: float) -> None:
         self.run(seconds, 0.02)
+
+    def silence_after_reply(self, seconds: float) -> None:
+        """Be silent until so many seconds after the reply's last sound; negative: before it."""
+        while self.now < self.sound_until + seconds - FRAME_SECONDS / 2:
+            self.silence(FRAME_SECONDS)
 
     # -- what the session asks for ---------------------------------------------------------------
 
@@ -144,10 +151,14 @@ class World:
             if not speculative:
                 self.later(self.first_token, lambda: self._reply(*key))
 
+    def answer(self, turn: int, revision: int) -> str:
+        """What the language model answers."""
+        return f"answer {turn}.{revision}" if self.reply_text is None else self.reply_text
+
     def _reply(self, turn: int, revision: int) -> None:
         if (turn, revision) in self._withdrawn or turn in self._silenced or self.model_dies:
             return
-        text = f"answer {turn}.{revision}"
+        text = self.answer(turn, revision)
         self.say(ReplyText("s", turn, revision, text, self.now))
         self.say(ReplyEnded("s", turn, revision, text, self.now))
 
@@ -167,12 +178,13 @@ class World:
             self.say(SpeechEnded("s", turn, None, self.now))
             return
         self.say(SpeechStarted("s", turn, self.now, self.now))
-        self.say(ClauseSpoken("s", turn, f"answer {turn}.{revision}"))
+        self.say(ClauseSpoken("s", turn, self.answer(turn, revision), self.now))
         self.later(self.reply_seconds, lambda: self._finish(turn, revision))
 
     def _finish(self, turn: int, revision: int) -> None:
         if turn not in self._silenced:
-            self.say(SpeechEnded("s", turn, f"answer {turn}.{revision}", self.now + 0.5))
+            self.sound_until = self.now + 0.5
+            self.say(SpeechEnded("s", turn, self.answer(turn, revision), self.sound_until))
 
     def _silent(self, turn: int, spoken: str) -> None:
         self.say(SpeechEnded("s", turn, spoken if self.listens else None, self.now))
@@ -200,6 +212,9 @@ class World:
             fields["milliseconds"] for fields in self.told if fields.get("event") == "timeline"
         ]
         return lines[-1]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [fields for fields in self.told if fields.get("event") == name]
 
     def finals(self) -> list[dict[str, Any]]:
         return [fields for fields in self.told if fields.get("segments") and fields["eos"]]

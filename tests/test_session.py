@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.messages import (
+    ClauseSpoken,
     Commit,
     Interruption,
     ReplyEnded,
@@ -18,7 +19,7 @@ from fusion.messages import (
 from fusion.settings import Settings
 from tests.session_world import World
 from whisper_live.activity import FRAME_SECONDS
-from whisper_live.session import UNHEARD
+from whisper_live.session import UNRECOGNISED
 
 
 def test_a_question_is_answered_with_work_done_ahead() -> None:
@@ -126,8 +127,8 @@ def test_barge_in_silences_the_machine_and_remembers_what_was_said() -> None:
     assert spoken < second
 
 
-def test_where_echo_is_possible_words_are_heard_twice() -> None:
-    """The first words of an echo are often misheard, so one hearing decides nothing."""
+def test_where_echo_is_possible_words_must_differ_twice() -> None:
+    """The first words of an echo are often wrong, so one transcript decides nothing."""
     world = World(reply_seconds=6.0)
     world.speak(1.2)
     world.silence(0.6)
@@ -167,7 +168,49 @@ def test_its_own_voice_does_not_interrupt_it() -> None:
     assert "answer 1.1" not in str(world.finals())
 
 
-def test_a_murmur_of_assent_does_not_interrupt() -> None:
+@pytest.mark.parametrize("words", ["Yes.", "Okay.", "Sure.", "Right.", "Of course.", "Exactly."])
+@pytest.mark.parametrize("after", [0.05, 0.3, 0.6])
+def test_a_short_answer_to_a_machine_that_fell_silent_is_a_turn(words: str, after: float) -> None:
+    world = World()
+    world.reply_text = "Would you like some tea?"
+    world.speak(1.2)
+    world.silence(0.6)
+    world.silence_after_reply(after)
+    world.speak(0.4, words)
+    world.silence(3.0)
+    assert [commit.text for commit in world.commits()] == ["what time is it", words]
+    assert len(world.endings()[2]) == 1
+    assert world.events("held") == []
+    speculation = Speculation("s", 2, 1, words)
+    assert world.to_model.index(speculation) < world.to_model.index(world.commits()[1])
+
+
+def test_yes_to_a_question_asked_interrupts_what_the_machine_goes_on_to_say() -> None:
+    world = World(reply_seconds=4.0)
+    world.reply_text = "Would you like some tea?"
+    world.speak(1.2)
+    world.silence(1.5)
+    world.say(ClauseSpoken("s", 1, "I could make coffee as well.", world.now))
+    world.silence(0.5)
+    world.speak(0.4, "Yes, please.")
+    world.silence(3.0)
+    assert any(isinstance(m, Interruption) for m in world.to_voice)
+    assert [commit.turn for commit in world.commits()] == [1, 2]
+
+
+def test_its_own_last_word_is_no_turn_and_held_with_the_reason() -> None:
+    world = World()
+    world.reply_text = "I will open the window. Is that okay?"
+    world.speak(1.2)
+    world.silence(0.6)
+    world.silence_after_reply(-0.1)
+    world.speak(0.3, "Okay.")
+    world.silence(3.0)
+    assert len(world.commits()) == 1
+    assert [(e["reason"], e["text"]) for e in world.events("held")] == [("echo", "Okay.")]
+
+
+def test_a_backchannel_does_not_interrupt_and_is_held_with_the_reason() -> None:
     world = World()
     world.speak(1.2)
     world.silence(0.6)
@@ -175,6 +218,7 @@ def test_a_murmur_of_assent_does_not_interrupt() -> None:
     world.silence(4.0)
     assert not any(isinstance(m, Interruption) for m in world.to_voice)
     assert len(world.commits()) == 1
+    assert [(e["reason"], e["text"]) for e in world.events("held")] == [("backchannel", "mm-hm")]
 
 
 def test_barge_in_can_be_switched_off() -> None:
@@ -228,7 +272,7 @@ def test_a_failed_reply_is_told() -> None:
 
 
 @pytest.mark.parametrize("speculative_generation", [True, False])
-def test_words_that_were_not_heard_as_the_recogniser_failed_are_told_once(
+def test_words_that_the_recogniser_failed_on_are_told_once(
     speculative_generation: bool,
 ) -> None:
     world = World(speculative_generation=speculative_generation)
@@ -237,7 +281,7 @@ def test_words_that_were_not_heard_as_the_recogniser_failed_are_told_once(
     world.silence(0.3)
     world.speak(1.0)
     world.silence(4.0)
-    assert [f["message"] for f in world.endings()[1]] == [UNHEARD]
+    assert [f["message"] for f in world.endings()[1]] == [UNRECOGNISED]
     assert not world.commits()
     world.recogniser_fails = False
     world.speak(1.2)
@@ -257,7 +301,7 @@ def test_a_failure_that_passed_before_the_turn_was_over_is_not_told() -> None:
     assert [f["llm_output"] for f in world.endings()[1]] == [["answer 1.2"]]
 
 
-def test_long_speech_is_heard_whole_and_in_bounded_memory() -> None:
+def test_long_speech_is_transcribed_whole_and_in_bounded_memory() -> None:
     world = World(done=0.1)
     longest = 0
     for _ in range(10):

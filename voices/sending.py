@@ -163,7 +163,7 @@ class Sender:
     ) -> None:
         first = not speech.seconds_sent
         if not clause.sent:
-            self._report(ClauseSpoken(self._client.session, speech.turn, clause.text))
+            self._report_clause(speech, clause, self._playout())
         chunk = clause.take(_CHUNK)
         await connection.send(chunk.tobytes())
         self._went_out(speech, len(chunk))
@@ -175,8 +175,10 @@ class Sender:
         if not speech.text_complete or not all(clause.finished for clause in speech.clauses):
             return False
         spoken = [clause for clause in speech.clauses if clause.chunks]
+        begins_at = self._playout()
         for clause in spoken:
-            self._report(ClauseSpoken(self._client.session, speech.turn, clause.text))
+            self._report_clause(speech, clause, begins_at)
+            begins_at += clause.samples / OUTPUT_RATE
         sound = [clause.take(clause.samples) for clause in spoken for _ in list(clause.chunks)]
         if sound:
             whole = np.concatenate(sound)
@@ -189,9 +191,16 @@ class Sender:
     def _went_out(self, speech: Speech, samples: int) -> None:
         seconds = samples / OUTPUT_RATE
         speech.seconds_sent += seconds
-        speeches = self._client.speeches
-        speeches.playout_deadline = max(speeches.playout_deadline, time.monotonic()) + seconds
+        self._client.speeches.playout_deadline = self._playout() + seconds
         self._sent()
+
+    def _playout(self) -> float:
+        """When sound that goes out now is played."""
+        return max(self._client.speeches.playout_deadline, time.monotonic())
+
+    def _report_clause(self, speech: Speech, clause: SpokenClause, begins_at: float) -> None:
+        session = self._client.session
+        self._report(ClauseSpoken(session, speech.turn, clause.text, begins_at))
 
     def _report_start(self, speech: Speech, clause: SpokenClause) -> None:
         now = time.monotonic()
@@ -199,10 +208,8 @@ class Sender:
         self._report(SpeechStarted(self._client.session, speech.turn, made_at, now))
 
     def _finish(self, speech: Speech, spoken: str | None) -> None:
-        speeches = self._client.speeches
-        speeches.end(speech.turn)
-        until = max(speeches.playout_deadline, time.monotonic())
-        self._report(SpeechEnded(self._client.session, speech.turn, spoken, until))
+        self._client.speeches.end(speech.turn)
+        self._report(SpeechEnded(self._client.session, speech.turn, spoken, self._playout()))
 
 
 def reply_end(speech: Speech, *, interrupted: bool) -> dict[str, object]:

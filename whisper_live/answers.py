@@ -6,6 +6,8 @@ model and the voice do or fail to do; nothing of a revision that was not committ
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fusion.messages import (
@@ -15,11 +17,15 @@ from fusion.messages import (
     ReplyEnded,
     ReplyFailed,
     ReplyText,
+    Speculation,
     SpeechEnded,
     SpeechStarted,
     Spoken,
+    Withdrawal,
 )
+from whisper_live.client_messages import ClientMessages
 from whisper_live.events import Event, Revision, Tell, ToLanguageModel, ToVoice, TurnTimeline
+from whisper_live.overlap import MachineSpeech, is_question
 
 # How long the voice may take to say what it had said when it is interrupted.
 _LAST_WORDS_TIMEOUT = 1.0
@@ -51,8 +57,7 @@ class _Reply:
     answered: bool = False
     silent: bool = False
     sound_until: float = 0.0
-    speech: list[str] = field(default_factory=list)
-    spoken: str | None = None
+    clauses: list[ClauseSpoken] = field(default_factory=list)
     interrupted_at: float | None = None
     first_token_at: float | None = None
     first_clause_at: float | None = None
@@ -60,25 +65,46 @@ class _Reply:
     timeline_sent: bool = False
 
     @property
+    def begun(self) -> str:
+        """The text whose sound has begun to go out."""
+        return " ".join(clause.text.strip() for clause in self.clauses)
+
+    @property
     def over(self) -> bool:
         """Nothing more will come of it."""
         return self.answered and self.silent
 
 
+@dataclass
+class _Speculation:
+    """A revision that the language model works on ahead of time, and what it made so far."""
+
+    revision: int
+    made: list[ReplyText | ReplyEnded | ReplyFailed] = field(default_factory=list)
+
+
 class Answers:
     """Commits turns, follows their replies, interrupts them.
 
-    `stream` says whether the client asked for growing replies and events. `timeout` is seconds
-    without progress after which a reply has failed.
+    `session` is the name that its messages carry. `timeout` is seconds without progress after which
+    a reply has failed.
     """
 
-    def __init__(self, *, stream: bool, timeout: float, history: list[tuple[str, str]]) -> None:
-        self._stream = stream
+    def __init__(
+        self,
+        session: str,
+        client: ClientMessages,
+        *,
+        timeout: float,
+        history: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self._session = session
+        self._client = client
         self._timeout = timeout
         self._earlier = tuple(history[-2 * _REMEMBERED :])
         self._said: dict[int, tuple[str, str]] = {}
         self._replies: dict[int, _Reply] = {}
-        self._draft: dict[tuple[int, int], list[ReplyText | ReplyEnded | ReplyFailed]] = {}
+        self._speculations: dict[int, _Speculation] = {}
 
     # -- what the session asks -----------------------------------------------------------------
 
@@ -100,21 +126,22 @@ class Answers:
         """Whether a committed turn still waits for its reply."""
         return any(not reply.answered for reply in self._replies.values())
 
-    def echoes(self, now: float) -> str:
-        """The words that a microphone near the speaker may hear now; empty when there are none."""
-        return " ".join(
-            text
-            for reply in self._replies.values()
-            if _audible(reply, now)
-            for text in reply.speech
-        )
-
     def sounding(self, now: float) -> bool:
-        """Whether the machine's voice may be heard now."""
+        """Whether the machine's voice, or its echo, may be heard now."""
         return any(_audible(reply, now) for reply in self._replies.values())
 
+    def speech(self, now: float) -> MachineSpeech:
+        """What the machine does, for whoever hears somebody speak meanwhile."""
+        audible = [reply for reply in self._replies.values() if _audible(reply, now)]
+        return MachineSpeech(
+            active=self.active(now),
+            words=" ".join(clause.text.strip() for reply in audible for clause in reply.clauses),
+            silent_from=max((reply.sound_until for reply in audible), default=-math.inf),
+            asked_until=max((_asked_until(reply) for reply in audible), default=-math.inf),
+        )
+
     def history(self) -> tuple[tuple[str, str], ...]:
-        """The conversation so far as (role, text): what was said, and what was said aloud."""
+        """The conversation so far as (role, text): what was said, and what was played."""
         turns = [
             part
             for question, answer in self._said.values()
@@ -125,17 +152,28 @@ class Answers:
 
     # -- turns ---------------------------------------------------------------------------------
 
-    def speculate(self, revision: Revision) -> None:
-        """Keep what the language model makes of this revision until it is committed."""
-        self._draft[revision.turn, revision.number] = []
+    def speculate(self, revision: Revision) -> list[Event]:
+        """Let the language model work on a revision, and keep what it makes until the commit."""
+        assert revision.text is not None
+        self._speculations[revision.turn] = _Speculation(revision.number)
+        turn, number = revision.turn, revision.number
+        return [ToLanguageModel(Speculation(self._session, turn, number, revision.text))]
 
-    def withdraw(self, revision: Revision) -> None:
-        self._draft.pop((revision.turn, revision.number), None)
+    def withdraw(self, turn: int, revision: int | None = None) -> list[Event]:
+        """Stop the work on a revision, or on whichever of the turn there is."""
+        speculation = self._speculations.get(turn)
+        if speculation is None or revision not in (None, speculation.revision):
+            return []
+        del self._speculations[turn]
+        withdrawal = Withdrawal(self._session, turn, speculation.revision)
+        return [ToLanguageModel(withdrawal), ToVoice(withdrawal)]
 
     def commit(self, revision: Revision, now: float) -> list[Event]:
         """The turn is complete: let its reply out as far as it is made already."""
         assert revision.text is not None
         assert revision.text_at is not None
+        speculation = self._speculations.get(revision.turn)
+        used = speculation is not None and speculation.revision == revision.number
         reply = _Reply(
             turn=revision.turn,
             revision=revision.number,
@@ -144,17 +182,16 @@ class Answers:
             transcript_at=revision.text_at,
             committed_at=now,
             progress_at=now,
-            speculative=(revision.turn, revision.number) in self._draft,
+            speculative=used,
         )
         self._replies[reply.turn] = reply
         self._remember(reply, "")
-        commit = Commit("", reply.turn, reply.revision, reply.question)
+        commit = Commit(self._session, reply.turn, reply.revision, reply.question)
         events: list[Event] = [ToLanguageModel(commit), ToVoice(commit)]
-        made = self._draft.pop((revision.turn, revision.number), [])
-        for message in made:
+        for message in speculation.made if speculation is not None and used else ():
             events += self._take(reply, message, now)
-        for key in [key for key in self._draft if key[0] <= revision.turn]:
-            del self._draft[key]
+        for turn in [turn for turn in self._speculations if turn <= revision.turn]:
+            del self._speculations[turn]
         return events
 
     def interrupt(self, now: float) -> list[Event]:
@@ -171,9 +208,9 @@ class Answers:
         for reply in list(self._replies.values()):
             if reply.interrupted_at is not None:
                 if not reply.silent and now - reply.interrupted_at > _LAST_WORDS_TIMEOUT:
-                    events += self._last_words(reply, " ".join(reply.speech), now)
+                    events += self._last_words(reply, reply.begun, now)
             elif not reply.answered and now - reply.progress_at > self._timeout:
-                events += [*self._fail(reply, TOO_SLOW), ToLanguageModel(_stop(reply))]
+                events += [*self._fail(reply, TOO_SLOW), ToLanguageModel(self._stop(reply))]
             elif not reply.silent and reply.answered and now - reply.progress_at > self._timeout:
                 reply.silent = True
         self._forget(now)
@@ -188,9 +225,9 @@ class Answers:
     ) -> list[Event]:
         """Take a message about a reply; one about a withdrawn or forgotten turn is ignored."""
         if isinstance(message, ReplyText | ReplyEnded | ReplyFailed):
-            draft = self._draft.get((message.turn, message.revision))
-            if draft is not None:
-                draft.append(message)
+            speculation = self._speculations.get(message.turn)
+            if speculation is not None and speculation.revision == message.revision:
+                speculation.made.append(message)
                 return []
         reply = self._replies.get(message.turn)
         if reply is None:
@@ -198,18 +235,18 @@ class Answers:
         return self._take(reply, message, now)
 
     def language_model_restarted(self) -> list[Event]:
-        """Its state is gone: what waited for it has failed, what it drafted is void."""
-        self._draft.clear()
+        """Its state is gone: what waited for it has failed, what it made ahead is void."""
+        self._speculations.clear()
         waiting = [r for r in self._replies.values() if not r.complete]
         return [event for reply in waiting for event in self._fail(reply, RESTARTED)]
 
     def voice_restarted(self, now: float) -> list[Event]:
-        """Its sound is gone: nothing more will be heard of the replies under way."""
+        """Its sound is gone: nothing more will sound of the replies under way."""
         events: list[Event] = []
         for reply in list(self._replies.values()):
             if not reply.silent:
-                said = None if reply.interrupted_at is None else " ".join(reply.speech)
-                ended = SpeechEnded("", reply.turn, said, now)
+                said = None if reply.interrupted_at is None else reply.begun
+                ended = SpeechEnded(self._session, reply.turn, said, now)
                 events += self._take(reply, ended, now)
         return events
 
@@ -236,7 +273,7 @@ class Answers:
         if isinstance(message, ReplyText):
             reply.text += message.text
             reply.first_token_at = reply.first_token_at or message.at
-            return [self._output(reply, now, eos=False)] if self._stream else []
+            return [self._output(reply, now, eos=False)] if self._client.stream else []
         reply.text = message.text
         reply.complete = True
         reply.answered = True
@@ -254,26 +291,25 @@ class Answers:
             reply.sound_until = float("inf")
             return self._timeline(reply)
         if isinstance(message, ClauseSpoken):
-            reply.speech.append(message.text.strip())
+            reply.clauses.append(message)
             return []
         if reply.interrupted_at is not None:
             return self._last_words(reply, message.spoken, now)
         reply.silent = True
-        reply.spoken = message.spoken
         reply.sound_until = message.sound_until
         events = self._timeline(reply)
-        if self._stream and message.spoken:
-            events.append(Tell({"event": "spoken", "turn": reply.turn, "text": message.spoken}))
+        if message.spoken:
+            events += self._client.event("spoken", reply.turn, text=message.spoken)
         return events
 
     # -- how a turn ends -----------------------------------------------------------------------
 
     def _interrupt(self, reply: _Reply, now: float) -> list[Event]:
         reply.interrupted_at = now
-        events: list[Event] = [ToVoice(_stop(reply)), ToLanguageModel(_stop(reply))]
+        events: list[Event] = [ToVoice(self._stop(reply)), ToLanguageModel(self._stop(reply))]
         if reply.silent and not reply.answered:
             # The voice was lost before the text was complete: there are no last words to wait for.
-            events += self._conclude(reply, " ".join(reply.speech), now)
+            events += self._conclude(reply, reply.begun, now)
         return events
 
     def _last_words(self, reply: _Reply, spoken: str | None, now: float) -> list[Event]:
@@ -282,35 +318,28 @@ class Answers:
         reply.sound_until = now
         return self._conclude(reply, reply.text if spoken is None else spoken, now)
 
-    def _conclude(self, reply: _Reply, heard: str, now: float) -> list[Event]:
-        """An interrupted reply is over: what was heard of it is what it was."""
-        events: list[Event] = [ToLanguageModel(Spoken("", reply.turn, heard))]
-        self._remember(reply, heard)
+    def _conclude(self, reply: _Reply, spoken: str, now: float) -> list[Event]:
+        """An interrupted reply is over: what was played of it is what it was."""
+        events: list[Event] = [ToLanguageModel(Spoken(self._session, reply.turn, spoken))]
+        self._remember(reply, spoken)
         if not reply.answered:
             reply.answered = True
-            reply.text = heard
-            output = self._output(reply, now, eos=True)
-            events.append(Tell({**output.fields, "interrupted": True}))
-        if self._stream:
-            events.append(Tell({"event": "interrupted", "turn": reply.turn, "spoken": heard}))
-        return events
+            reply.text = spoken
+            events.append(self._output(reply, now, eos=True, interrupted=True))
+        return events + self._client.event("interrupted", reply.turn, spoken=spoken)
 
     def _fail(self, reply: _Reply, reason: str) -> list[Event]:
         if reply.answered:
             return []
         reply.answered = reply.silent = True
-        error = {"status": "ERROR", "message": reason, "turn": reply.turn}
-        return [Tell(error), ToVoice(_stop(reply))]
+        return [self._client.error(reply.turn, reason), ToVoice(self._stop(reply))]
 
-    def _output(self, reply: _Reply, now: float, *, eos: bool) -> Tell:
-        fields = {
-            "llm_output": [reply.text.strip()],
-            "eos": eos,
-            "latency": round(now - reply.committed_at, 3),
-        }
-        if self._stream:
-            fields["turn"] = reply.turn
-        return Tell(fields)
+    def _stop(self, reply: _Reply) -> Interruption:
+        return Interruption(self._session, reply.turn)
+
+    def _output(self, reply: _Reply, now: float, *, eos: bool, interrupted: bool = False) -> Tell:
+        latency = now - reply.committed_at
+        return self._client.reply(reply.turn, reply.text, latency, eos=eos, interrupted=interrupted)
 
     def _timeline(self, reply: _Reply) -> list[Event]:
         if reply.timeline_sent:
@@ -331,15 +360,7 @@ class Answers:
                 "first_sound": since_speech(reply.first_sound_at),
             },
         )
-        if not self._stream:
-            return [timeline]
-        fields = {
-            "event": "timeline",
-            "turn": timeline.turn,
-            "used_ahead": timeline.speculative,
-            "milliseconds": timeline.milliseconds,
-        }
-        return [timeline, Tell(fields)]
+        return [timeline, *self._client.timeline(timeline)]
 
     def _remember(self, reply: _Reply, answer: str) -> None:
         """Write the turn's answer into the history, or mend it there."""
@@ -355,8 +376,13 @@ class Answers:
 
 def _audible(reply: _Reply, now: float) -> bool:
     until = reply.sound_until + _ECHO_SECONDS
-    return bool(reply.speech) and (not reply.silent or now < until)
+    return bool(reply.clauses) and (not reply.silent or now < until)
 
 
-def _stop(reply: _Reply) -> Interruption:
-    return Interruption("", reply.turn)
+def _asked_until(reply: _Reply) -> float:
+    """When the sound of the reply's latest question ends; minus infinity if it asked none."""
+    ends = [clause.begins_at for clause in reply.clauses[1:]] + [reply.sound_until]
+    asked = [
+        end for clause, end in zip(reply.clauses, ends, strict=False) if is_question(clause.text)
+    ]
+    return max(asked, default=-math.inf)

@@ -18,18 +18,28 @@ COMMAND_PHRASES = frozenset(
     ("hold on", "hang on", "shut up", "be quiet", "excuse me", "one moment", "never mind")
 )
 _DESCRIPTION = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|\*[^*]*\*|<[^<>]*>|[♪♫][^♪♫]*[♪♫]?")
-_LISTENING = (
-    r"m+ ?h+m+|m+|h+m+|u+h+ ?h?u*h*|u+m+|e+r+m*|a+h+|o+h+|a+ha+|huh|"
+# Said with the mouth closed or half open: assent to a question, otherwise "I am listening".
+_HUM = r"m+ ?h+m+|u+h+ ?h+u+h+|a+ha+"
+_ASSENT = (
     r"yeah|yea|yep|yup|yes|ya|ok|okay|okey|kay|right|sure|alright|all right|"
-    r"i see|got it|i know|of course|exactly|indeed|true|wow|cool|nice|"
+    r"i see|got it|i know|of course|exactly|indeed|true|wow|cool|nice"
+)
+_LISTENING = (
+    rf"m+|h+m+|m+h+m+|u+h+(?:u+h+)?|u+m+|e+r+m*|a+h+|o+h+|a+ha+|huh|{_ASSENT}|"
     r"(?:ha|he|hi)(?:ha|he|hi)*|lol"
 )
+_COURTESY = r"thank you(?: very much| so much)?|thanks|bye|bye bye"
 # What Whisper writes where it is given noise without words.
 _HALLUCINATIONS = (
-    r"thank you(?: very much| so much)?|thanks(?: for watching| for listening)?|"
-    r"thank you for (?:watching|listening)|please subscribe|you|bye|bye bye|so|the"
+    rf"{_COURTESY}|thanks for (?:watching|listening)|"
+    r"thank you for (?:watching|listening)|please subscribe|you|so|the"
 )
+# No two ways to read a text: a transcriber's loop of "mm hm" must not be tried in all of them.
 _BACKCHANNEL = re.compile(rf"(?:{_LISTENING})(?: (?:{_LISTENING}))*|{_HALLUCINATIONS}")
+_LONGEST_ANSWER = 8
+_WITHIN = rf"(?:{_LISTENING}|{_COURTESY})"
+_ANSWER = re.compile(rf"(?:{_WITHIN} )*(?:{_ASSENT}|{_COURTESY})(?: {_WITHIN})*")
+_ANSWER_TO_QUESTION = re.compile(rf"(?:{_WITHIN} )*(?:{_HUM}|{_ASSENT}|{_COURTESY})(?: {_WITHIN})*")
 
 
 def is_command(transcript: str) -> bool:
@@ -49,3 +59,14 @@ def is_backchannel(transcript: str) -> bool:
     """
     words = plain_words(_DESCRIPTION.sub(" ", transcript))
     return not words or _BACKCHANNEL.fullmatch(" ".join(words)) is not None
+
+
+def is_answer(transcript: str, *, to_question: bool = False) -> bool:
+    """Whether a transcript that may be a backchannel says something where nobody speaks.
+
+    "Yes.", "Okay." and "Thank you." do; "mm-hm" does where it follows a question; "um", "(coughs)"
+    and what Whisper writes for noise do not.
+    """
+    words = plain_words(_DESCRIPTION.sub(" ", transcript))
+    pattern = _ANSWER_TO_QUESTION if to_question else _ANSWER
+    return len(words) <= _LONGEST_ANSWER and pattern.fullmatch(" ".join(words)) is not None

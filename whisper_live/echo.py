@@ -30,13 +30,13 @@ EXPECTED_ERRORS = 0.3
 """Wrong characters in a row, less those to be expected, that somebody else must have said.
 
 They show the words of a person within an echo, where the shares above see mostly the echo. Of 443
-hearings of 8 replies at -20 dB two had such a run by mistake, never two in a row; of 20 recordings
-of people spoken over replies none lacked it.
+transcripts of 8 replies at -20 dB two had such a run by mistake, never two in a row; of 20
+recordings of people spoken over replies none lacked it.
 """
 
 JUMP_COST = 4.0
-"""Wrong characters that it counts as when what was heard goes on elsewhere in the speech: words
-were not heard, or the machine or the recogniser repeats itself."""
+"""Wrong characters that it counts as when a transcript goes on elsewhere in the speech: words
+were missed, or the machine or the recogniser repeats itself."""
 
 
 _LATEST_TRANSCRIBED = 60
@@ -58,8 +58,8 @@ def is_echo(transcript: str, speaking: str, *, growing: bool = False, likely: bo
     """Whether a transcript only repeats words of `speaking`: what is being said aloud.
 
     Allows for what a recogniser gets wrong and for words it missed. Words that tell the machine to
-    stop are never taken for an echo where they are all that was heard; neither they nor a leading
-    question word are where the machine did not say them. A transcript without words is no echo.
+    stop are no echo where they are all of the transcript; neither they nor a leading question word
+    are where the machine did not say them. A transcript without words is no echo.
     `growing` says that more words may follow: then the last one may be a bad guess and does not
     count. `likely` says that there was an echo before.
     """
@@ -128,7 +128,7 @@ def _wrong_characters(transcript: str, spoken: str) -> NDArray[np.float64]:
         if rows[i][at] < row[at]:
             wrong[i - 1] += JUMP_COST
             at = int(starts[np.argmin(row[starts])])
-        while True:  # back over characters of `spoken` that were not heard
+        while True:  # back over characters of `spoken` that the transcript lacks
             matched = at > 0 and row[at] == rows[i - 1][at - 1] + differs[transcript[i - 1]][at - 1]
             if matched or row[at] == rows[i - 1][at] + 1:
                 break

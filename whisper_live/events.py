@@ -23,9 +23,10 @@ class Priority(enum.IntEnum):
 
 @dataclass(eq=False)
 class Revision:
-    """One hearing of a whole utterance: `text` and `probability` (that it is done) once known.
+    """One hypothesis of a whole utterance: `text` and `probability` (that it is done) once known.
 
-    `failed` is whether it has no words because the transcriber failed.
+    `failed` is whether it has no words because the transcriber failed. It belongs to the `Listener`
+    that made it, which alone changes it; everybody else reads.
     """
 
     turn: int

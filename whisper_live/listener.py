@@ -9,7 +9,7 @@ complete may still wait for its transcript while the next utterance already begi
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from fusion.settings import Settings
 from whisper_live.activity import FRAME_SECONDS, SpeechActivity
 from whisper_live.endpoint import EndpointPolicy, sounds_done
 from whisper_live.events import PredictTurn, Priority, Revision, Transcribe
+from whisper_live.live_transcript import LiveTranscript
 from whisper_live.utterance import Segment, Utterance, join
 
 # Audio kept from before the detector noticed speech, so that no first sound is lost.
@@ -141,16 +142,6 @@ class ListeningPolicy:
         )
 
 
-@dataclass
-class _Live:
-    """The live transcript of the current utterance."""
-
-    requested_at: float
-    pending: Transcribe | None = None
-    words: list[str] = field(default_factory=list)
-    words_prefilled: int = 0
-
-
 class Listener:
     """One client's ears. Feed it with `hear`, and with the answers to what it asks for.
 
@@ -166,7 +157,7 @@ class Listener:
         self._position = 0
         self._turn = 0
         self._utterance: Utterance | None = None
-        self._live = _Live(0.0)
+        self._live = LiveTranscript(0, policy.partial_interval, policy.attentive_speech, 0.0)
         self._revision: Revision | None = None
         self._revisions = 0
         self._closing: deque[tuple[Revision, Utterance]] = deque()
@@ -258,7 +249,10 @@ class Listener:
     def _begin(self, now: float) -> list[ListenerEvent]:
         self._turn += 1
         self._revisions = 0
-        self._live = _Live(requested_at=now)
+        policy = self._policy
+        self._live = LiveTranscript(
+            self._turn, policy.partial_interval, policy.attentive_speech, now
+        )
         self._utterance = Utterance(self._position - len(self._preroll))
         for frame, probability in self._preroll:
             self._utterance.append(frame, probability)
@@ -266,7 +260,7 @@ class Listener:
         return [Began(self._turn)]
 
     def _silence_before(self) -> None:
-        """Who speaks at once has silence before it too: without, the first words are misheard."""
+        """Let silence precede the first frame: without, Whisper gets the first words wrong."""
         self._preroll.extend([(_SILENT_FRAME, 0.0)] * _PREROLL_FRAMES)
 
     def _speaking(self, now: float) -> list[ListenerEvent]:
@@ -368,12 +362,12 @@ class Listener:
     def _texts_known(self, now: float) -> list[ListenerEvent]:
         """A transcript came in: complete what waited for it, speculate what it makes whole."""
         for closing in self._closing:
-            _hear_whole(*closing, now)
+            _complete_text(*closing, now)
         events = self._close()
         revision, utterance = self._revision, self._utterance
         if revision is None or utterance is None or revision.text is not None:
             return events
-        if _hear_whole(revision, utterance, now):
+        if _complete_text(revision, utterance, now):
             events.append(
                 TranscriptChanged(
                     revision.turn, *_parts(revision, utterance), revision.end_of_speech
@@ -396,67 +390,29 @@ class Listener:
                 events.append(Dropped(revision.turn, revision.failed))
         return events
 
-    def _ask_live(self, now: float) -> list[ListenerEvent]:
-        assert self._utterance is not None
-        live = self._live
-        if live.pending is not None:
-            return []
-        if self.attentive:
-            due = self.speech >= self._policy.attentive_speech and (
-                now - live.requested_at >= self._policy.partial_interval / 2 or not live.words
-            )
-        else:
-            due = now - live.requested_at >= self._policy.partial_interval
-        if not due:
-            return []
-        priority = Priority.OVERLAPPING if self.attentive else Priority.LIVE
-        live.pending = Transcribe(self._turn, self._utterance.audio(), priority)
-        live.requested_at = now
-        return [live.pending]
-
     def live_dropped(self, job: Transcribe) -> None:
         """A live transcription was given up for more urgent work; a later one takes its place."""
-        if self._live.pending is job:
-            self._live.pending = None
+        self._live.dropped(job)
+
+    def _ask_live(self, now: float) -> list[ListenerEvent]:
+        assert self._utterance is not None
+        job = self._live.ask(self._utterance, now, attentive=self.attentive, speech=self.speech)
+        return [job] if job is not None else []
 
     def _live_text(self, job: Transcribe, text: str) -> list[ListenerEvent]:
         live, utterance = self._live, self._utterance
-        if live.pending is not job:
-            return []
-        live.pending = None
-        if utterance is None or self._revision is not None:
+        if not live.answered(job) or utterance is None or self._revision is not None:
             return []
         finalized = utterance.finalized_text()
         if finalized is None:
             return []
-        words = join(finalized, text).split()
-        stable = _agreed(live.words, words)
-        live.words = words
+        stable = live.grow(join(finalized, text))
         tail = Segment(utterance.unfinalized_from, utterance.end, text)
-        events: list[ListenerEvent] = [
-            TranscriptChanged(self._turn, tuple(utterance.segments), tail, live.requested_at)
-        ]
-        if stable > live.words_prefilled:
-            live.words_prefilled = stable
-            events.append(StablePrefix(self._turn, " ".join(words[:stable])))
-        return events
+        changed = TranscriptChanged(self._turn, tuple(utterance.segments), tail, live.requested_at)
+        return [changed, StablePrefix(self._turn, stable)] if stable else [changed]
 
 
-def _agreed(before: list[str], now: list[str]) -> int:
-    """How many first words two hearings in a row agree on, less the last, which may still grow.
-
-    Local agreement, as in Macháček et al. 2023, "Turning Whisper into Real-Time Transcription
-    System".
-    """
-    count = 0
-    for old, new in zip(before, now, strict=False):
-        if old != new:
-            break
-        count += 1
-    return min(count, len(now) - 1, len(before) - 1) if count else 0
-
-
-def _hear_whole(revision: Revision, utterance: Utterance, now: float) -> bool:
+def _complete_text(revision: Revision, utterance: Utterance, now: float) -> bool:
     """Give the revision its text once every part of it is known; True if it has one then."""
     if revision.text is None:
         finalized = utterance.finalized_text()

@@ -8,11 +8,9 @@ language model may work on ahead of time, and when speech interrupts the machine
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,20 +29,15 @@ from fusion.messages import (
     Withdrawal,
 )
 from fusion.settings import Settings
-from whisper_live.activity import FRAME_SECONDS
 from whisper_live.answers import Answers
-from whisper_live.backchannel import is_command
-from whisper_live.echo import is_echo
+from whisper_live.client_messages import ClientMessages
 from whisper_live.events import (
     Event,
     PredictTurn,
     Revision,
-    Tell,
     ToLanguageModel,
-    ToVoice,
     Transcribe,
 )
-from whisper_live.interruption import interrupts
 from whisper_live.listener import (
     Began,
     Completed,
@@ -57,33 +50,14 @@ from whisper_live.listener import (
     TranscriptChanged,
     Withdrawn,
 )
-from whisper_live.utterance import Segment
+from whisper_live.overlap import OverlapDetector, Verdict
 
 logger = logging.getLogger(__name__)
 
-UNHEARD = "The speech recogniser failed on what you said. Please say it again."
-
-# A microphone that is quiet for so many seconds while the machine speaks does not hear it.
-_QUIET_AFTER = 1.5
-
-# From a microphone that did not hear the machine so far, fewer words are no echo: almost any "is
-# it" or "and so" is somewhere in a reply.
-_ECHO_WORDS = 4
+UNRECOGNISED = "The speech recogniser failed on what you said. Please say it again."
 
 # With the last word said, a client that sent END_OF_AUDIO may still be playing this much.
 _CLOSE_DELAY = 0.5
-
-
-class Microphone(enum.IntEnum):
-    """Whether it hears the machine.
-
-    The value is how many live transcripts in a row must differ from the machine's words to
-    interrupt it, as the first words of an echo are often misheard.
-    """
-
-    QUIET = 1
-    UNKNOWN = 2
-    ECHOING = 3
 
 
 @dataclass(frozen=True)
@@ -120,16 +94,11 @@ class Session:
         self.identity = identity
         self._policy = policy
         self._listener = Listener(policy.listening)
+        self._client = ClientMessages(stream=policy.stream)
         self._answers = Answers(
-            stream=policy.stream, timeout=policy.reply_timeout, history=list(history)
+            identity, self._client, timeout=policy.reply_timeout, history=history
         )
-        # While the machine thinks or speaks, speech has yet to prove that it is meant for it.
-        self._contested: set[int] = set()
-        self._echoes = ""
-        self._microphone = Microphone.UNKNOWN
-        self._undisturbed = 0.0
-        self._agreed = 0
-        self._speculation: Revision | None = None
+        self._overlap = OverlapDetector(policy.barge_in_speech)
         self._shown = False
         self._held: list[Event] = []
         self._audio_ended_at: float | None = None
@@ -159,16 +128,13 @@ class Session:
     def hear(self, frame: NDArray[np.float32], probability: float, now: float) -> list[Event]:
         """Take 512 samples of 16 kHz float32 audio with their speech probability."""
         events = self._follow(self._listener.hear(frame, probability, now), now)
-        if self._microphone == Microphone.UNKNOWN and self._answers.sounding(now):
-            alone = self._listener.turn is None
-            self._undisturbed = self._undisturbed + FRAME_SECONDS if alone else 0.0
-            if self._undisturbed >= _QUIET_AFTER:
-                self._microphone = Microphone.QUIET
-        return self._out(events)
+        speech = self._listener.turn is not None
+        self._overlap.listen(sounding=self._answers.sounding(now), speech=speech)
+        return self._in_order(events)
 
     def end_turn(self, now: float) -> list[Event]:
         """The client says that the person is done."""
-        return self._out(self._follow(self._listener.end_turn(now), now))
+        return self._in_order(self._follow(self._listener.end_turn(now), now))
 
     def end_of_audio(self, now: float) -> list[Event]:
         """No more audio will come; the turn, if there is one, is over."""
@@ -177,18 +143,18 @@ class Session:
 
     def interrupt(self, now: float) -> list[Event]:
         """The client asks for silence."""
-        return self._out(self._answers.interrupt(now))
+        return self._in_order(self._answers.interrupt(now))
 
     def say(self, text: str, now: float) -> list[Event]:
         """A typed turn."""
         events = self._answers.interrupt(now)
-        return self._out(events + self._follow(self._listener.typed(text, now), now))
+        return self._in_order(events + self._follow(self._listener.typed(text, now), now))
 
     # -- from the models -----------------------------------------------------------------------
 
     def transcribed(self, job: Transcribe, text: str | None, now: float) -> list[Event]:
         """Take the text of a transcription that was asked for; None if it failed."""
-        return self._out(self._follow(self._listener.transcribed(job, text, now), now))
+        return self._in_order(self._follow(self._listener.transcribed(job, text, now), now))
 
     def live_dropped(self, job: Transcribe) -> None:
         """A live transcription gave way to more urgent work."""
@@ -196,7 +162,7 @@ class Session:
 
     def turn_predicted(self, revision: Revision, probability: float, now: float) -> list[Event]:
         """Take the turn detector's verdict."""
-        return self._out(
+        return self._in_order(
             self._follow(self._listener.turn_predicted(revision, probability, now), now)
         )
 
@@ -209,21 +175,21 @@ class Session:
             raise TypeError(f"not a message for a session: {message}")
         events = self._answers.received(message, now)
         if isinstance(message, SpeechStarted):
-            self._contest(now)
-        return self._out(events)
+            self._notice_overlap(now)
+        return self._in_order(events)
 
     def language_model_restarted(self) -> list[Event]:
         """Its process was replaced by a new one, which knows nothing of this session's turns."""
-        return self._out(self._answers.language_model_restarted())
+        return self._in_order(self._answers.language_model_restarted())
 
     def voice_restarted(self, now: float) -> list[Event]:
         """Likewise for the voice."""
-        return self._out(self._answers.voice_restarted(now))
+        return self._in_order(self._answers.voice_restarted(now))
 
     def tick(self, now: float) -> list[Event]:
         """Time passes. Call a few times a second while `busy`."""
         events = self._answers.tick(now)
-        return self._out(events + self._follow(self._listener.tick(now), now))
+        return self._in_order(events + self._follow(self._listener.tick(now), now))
 
     def idle(self, now: float) -> bool:
         """Whether nothing is under way, so that time alone changes nothing."""
@@ -232,7 +198,7 @@ class Session:
             or self._held
             or self._answers.unanswered()
             or self._answers.active(now)
-            or self._answers.echoes(now)
+            or self._answers.sounding(now)
             or self._audio_ended_at is not None
         )
 
@@ -252,198 +218,131 @@ class Session:
             elif isinstance(event, EagerEndOfTurn):
                 events += self._eager_end_of_turn(event.revision)
             elif isinstance(event, Withdrawn):
-                events += self._withdraw(event.revision)
+                events += self._answers.withdraw(event.revision.turn, event.revision.number)
             elif isinstance(event, Completed):
                 events += self._completed(event, now)
             else:
-                events += self._dropped(event, now)
+                events += self._dropped(event)
         return events
 
     def _began(self, event: Began, now: float) -> list[Event]:
         self._shown = False
-        self._agreed = 0
-        self._contest(now)
-        return [] if event.turn in self._contested else self._event("speech_started", event.turn)
+        self._notice_overlap(now)
+        if self._overlap.overlaps(event.turn):
+            return []
+        return [*self._client.event("speech_started", event.turn)]
 
-    def _contest(self, now: float) -> None:
-        """Speech while the machine is active, or its echo is: words must show what it is."""
+    def _notice_overlap(self, now: float) -> None:
+        """Whoever speaks while the machine is active, or its echo is, must show what it is."""
         turn = self._listener.turn
-        echoes = self._answers.echoes(now)
-        if turn is not None and (self._answers.active(now) or echoes):
-            self._contested.add(turn)
-            self._echoes = echoes
-        self._listener.attentive = turn in self._contested
+        if turn is not None:
+            self._overlap.notice(turn, self._answers.speech(now), now)
+        self._heed_overlap()
 
-    def _resolve(self, turn: int) -> None:
-        """The utterance is contested no longer."""
-        self._contested.discard(turn)
-        self._listener.attentive = self._listener.turn in self._contested
+    def _heed_overlap(self) -> None:
+        self._listener.attentive = self._overlap.overlaps(self._listener.turn)
 
-    def _settle(self, turn: int, text: str, now: float, *, complete: bool = False) -> list[Event]:
-        """Decide from its words whether contested speech is meant for the machine."""
-        self._echoes = self._answers.echoes(now) or self._echoes
-        few = self._microphone == Microphone.QUIET and len(text.split()) < _ECHO_WORDS
-        echoes = "" if few else self._echoes
-        if is_echo(text, echoes, growing=not complete):
-            self._microphone = Microphone.ECHOING
-        if not interrupts(
-            text,
-            echoes,
-            self._listener.speech,
-            self._policy.barge_in_speech,
-            complete=complete,
-            echoing=self._microphone == Microphone.ECHOING,
-        ):
-            self._agreed = 0
-            return []
-        self._agreed += 1
-        certain = complete or is_command(text) or not echoes
-        if not certain and self._agreed < self._microphone:
-            return []
-        logger.debug("turn %d interrupts with %r the words %r", turn, text, echoes)
-        self._resolve(turn)
-        return self._answers.interrupt(now) if self._policy.barge_in else []
+    def _decide_overlap(
+        self, turn: int, text: str, now: float, *, complete: bool = False
+    ) -> tuple[Verdict, list[Event]]:
+        """Say what overlapping speech is, and let the machine be silent if it is meant for it."""
+        machine, speech = self._answers.speech(now), self._listener.speech
+        verdict = self._overlap.decide(turn, text, speech, machine, complete=complete)
+        self._heed_overlap()
+        if verdict is not Verdict.ADDRESSED:
+            return verdict, []
+        logger.debug("turn %d interrupts with %r the words %r", turn, text, machine.words)
+        return verdict, self._answers.interrupt(now) if self._policy.barge_in else []
 
     def _transcript_changed(self, event: TranscriptChanged, now: float) -> list[Event]:
         events: list[Event] = []
         text = " ".join(segment.text or "" for segment in (*event.segments, event.tail)).strip()
-        if event.turn in self._contested:
-            events += self._settle(event.turn, text, now)
-            if event.turn in self._contested:
-                return events
-            events += self._event("speech_started", event.turn)
+        if self._overlap.overlaps(event.turn):
+            verdict, events = self._decide_overlap(event.turn, text, now)
+            if verdict is not Verdict.ADDRESSED:
+                return []
+            events += self._client.event("speech_started", event.turn)
         # WhisperLive's client fails on an empty list.
         if text or (self._shown and self._policy.stream):
             self._shown = True
+            latency = now - event.until
             events.append(
-                self._segments(event.turn, event.segments, event.tail, event.until, now, eos=False)
+                self._client.transcript(event.turn, event.segments, event.tail, latency, eos=False)
             )
         return events
 
     def _stable_prefix(self, event: StablePrefix) -> list[Event]:
-        if event.turn in self._contested or not self._speculates:
+        if self._overlap.overlaps(event.turn) or not self._speculates:
             return []
-        return [ToLanguageModel(Prefill("", event.turn, event.text))]
+        return [ToLanguageModel(Prefill(self.identity, event.turn, event.text))]
 
     def _eager_end_of_turn(self, revision: Revision) -> list[Event]:
         # What may be an echo is shown to nobody; and a reply that depends on how much of the last
-        # one was heard cannot be made ahead of that.
-        if revision.turn in self._contested:
-            return []
-        events = self._event("speech_stopped", revision.turn)
-        if not self._speculates:
-            return events
+        # one was played cannot be made ahead of that.
         assert revision.text is not None
-        self._speculation = revision
-        self._answers.speculate(revision)
-        speculation = Speculation("", revision.turn, revision.number, revision.text)
-        return [*events, ToLanguageModel(speculation)]
-
-    def _withdraw(self, revision: Revision) -> list[Event]:
-        if self._speculation is not revision:
-            return []
-        self._speculation = None
-        self._answers.withdraw(revision)
-        withdrawal = Withdrawal("", revision.turn, revision.number)
-        return [ToLanguageModel(withdrawal), ToVoice(withdrawal)]
+        events: list[Event] = []
+        if self._overlap.overlaps(revision.turn):
+            if not self._overlap.answers_at_once(revision.turn, revision.text):
+                return []
+            self._heed_overlap()
+            events += self._client.event("speech_started", revision.turn)
+        events += self._client.event("speech_stopped", revision.turn)
+        return events + (self._answers.speculate(revision) if self._speculates else [])
 
     def _completed(self, event: Completed, now: float) -> list[Event]:
         revision = event.revision
         assert revision.text is not None
         events: list[Event] = []
-        if revision.turn in self._contested:
-            events += self._settle(revision.turn, revision.text, now, complete=True)
-            if revision.turn in self._contested:
-                self._resolve(revision.turn)
-                return events
+        if self._overlap.overlaps(revision.turn):
+            verdict, events = self._decide_overlap(revision.turn, revision.text, now, complete=True)
+            if verdict is not Verdict.ADDRESSED:
+                return self._held_back(revision, verdict)
         # WhisperLive's client keeps the last words it saw unfinished as a segment of their own,
         # unless they come back word for word as completed.
         unfinished = self._shown and not self._policy.stream
+        latency = now - revision.end_of_speech
+        *segments, tail = event.segments
         events += [
-            self._segments(
-                revision.turn,
-                event.segments[:-1],
-                event.segments[-1],
-                revision.end_of_speech,
-                now,
-                eos=eos,
-            )
+            self._client.transcript(revision.turn, segments, tail, latency, eos=eos)
             for eos in ([False, True] if unfinished else [True])
         ]
-        events += self._commit(revision, now)
+        if self._policy.reply:
+            events += self._answers.commit(revision, now)
         self._shown = False
-        self._contest(now)
+        self._notice_overlap(now)
         return events
 
-    def _commit(self, revision: Revision, now: float) -> list[Event]:
-        if self._speculation is not None and self._speculation.turn <= revision.turn:
-            self._speculation = None
-        return self._answers.commit(revision, now) if self._policy.reply else []
+    def _held_back(self, revision: Revision, verdict: Verdict) -> list[Event]:
+        """What was said is no turn; a client that asked for events learns why."""
+        self._overlap.end(revision.turn)
+        self._heed_overlap()
+        reason, text = verdict.value, revision.text
+        return [*self._client.event("held", revision.turn, reason=reason, text=text)]
 
-    def _dropped(self, event: Dropped, now: float) -> list[Event]:
-        self._resolve(event.turn)
-        events: list[Event] = []
-        if self._speculation is not None and self._speculation.turn == event.turn:
-            events += self._withdraw(self._speculation)
-        if self._shown and self._policy.stream:
-            fields = {"segments": [], "eos": False, "latency": 0.0}
-            events.append(Tell(self._with_turn(fields, event.turn)))
+    def _dropped(self, event: Dropped) -> list[Event]:
+        self._overlap.end(event.turn)
+        self._heed_overlap()
+        events = self._answers.withdraw(event.turn)
+        if self._shown:
+            events += self._client.no_transcript(event.turn)
         if event.failed:
-            events.append(Tell({"status": "ERROR", "message": UNHEARD, "turn": event.turn}))
+            events.append(self._client.error(event.turn, UNRECOGNISED))
         self._shown = False
         return events
 
-    # -- messages ------------------------------------------------------------------------------
-
-    def _segments(
-        self,
-        turn: int,
-        segments: Sequence[Segment],
-        tail: Segment,
-        until: float,
-        now: float,
-        *,
-        eos: bool,
-    ) -> Tell:
-        spoken = [(segment, True) for segment in segments] + [(tail, eos)]
-        fields = {
-            "segments": [
-                {
-                    "start": f"{max(segment.first, 0) * FRAME_SECONDS:.3f}",
-                    "end": f"{segment.last * FRAME_SECONDS:.3f}",
-                    "text": f" {segment.text.strip()}",
-                    "completed": completed,
-                }
-                for segment, completed in spoken
-                if segment.text
-            ],
-            "eos": eos,
-            "latency": round(now - until, 3),
-        }
-        return Tell(self._with_turn(fields, turn))
-
-    def _event(self, name: str, turn: int) -> list[Event]:
-        return [Tell({"event": name, "turn": turn})] if self._policy.stream else []
-
-    def _with_turn(self, fields: dict[str, Any], turn: int) -> dict[str, Any]:
-        return {**fields, "turn": turn} if self._policy.stream else fields
-
-    def _out(self, events: list[Event]) -> list[Event]:
-        """Put the session's name on messages, and hold back what must not overtake last words."""
+    def _in_order(self, events: list[Event]) -> list[Event]:
+        """Hold back new work that must not overtake the last words of an interrupted reply."""
         out: list[Event] = []
         for event in events:
-            if isinstance(event, ToLanguageModel):
-                named = ToLanguageModel(replace(event.message, session=self.identity))
-                new_work = isinstance(event.message, Speculation | Commit | Prefill | Withdrawal)
-                if new_work and self._answers.awaits_last_words():
-                    self._held.append(named)
-                else:
-                    out.append(named)
-            elif isinstance(event, ToVoice):
-                out.append(ToVoice(replace(event.message, session=self.identity)))
+            if isinstance(event, ToLanguageModel) and self._overtakes(event.message):
+                self._held.append(event)
             else:
                 out.append(event)
         if self._held and not self._answers.awaits_last_words():
             out += self._held
             self._held = []
         return out
+
+    def _overtakes(self, message: Message) -> bool:
+        new_work = isinstance(message, Speculation | Commit | Prefill | Withdrawal)
+        return new_work and self._answers.awaits_last_words()

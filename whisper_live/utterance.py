@@ -19,12 +19,12 @@ FRAME = 512
 SAMPLE_RATE = 16_000
 
 # The turn detector listens to the last 8 s (Smart Turn v3's input).
-_JUDGED_FRAMES = int(8.0 / FRAME_SECONDS)
+_TURN_DETECTOR_FRAMES = int(8.0 / FRAME_SECONDS)
 
 
 @dataclass
 class Segment:
-    """A stretch of the utterance, in frames since the connection began; `text` once heard."""
+    """A stretch of the utterance, in frames since the connection began; `text` once transcribed."""
 
     first: int
     last: int
@@ -43,7 +43,7 @@ class Utterance:
         self._frames: list[NDArray[np.float32]] = []
         self._probabilities: list[float] = []
         self._unfinalized_from = position
-        self._recent: deque[NDArray[np.float32]] = deque(maxlen=_JUDGED_FRAMES)
+        self._recent: deque[NDArray[np.float32]] = deque(maxlen=_TURN_DETECTOR_FRAMES)
 
     @property
     def end(self) -> int:
@@ -97,5 +97,5 @@ class Utterance:
 
 
 def join(*texts: str) -> str:
-    """Texts of consecutive stretches as one."""
+    """Join the texts of consecutive stretches."""
     return " ".join(text.strip() for text in texts if text.strip())

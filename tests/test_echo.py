@@ -1,4 +1,4 @@
-"""Backchannels and the machine's own echo."""
+"""Is a transcript the machine's own voice coming back?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from whisper_live.backchannel import is_backchannel, is_command
 from whisper_live.echo import is_echo
 
 # A machine that others use as well is slow at times; that is no failure.
@@ -26,39 +25,12 @@ WORDS = SPEECH.split()
 @pytest.mark.parametrize(
     "transcript",
     [
-        *("Mm-hm.", "mmhmm", "Mhm", "Hmm.", "Uh-huh.", "uh huh", "Um...", "Ah!", "Oh.", "Aha."),
-        *("Yeah.", "yeah, yeah", "Yep", "Yes.", "Okay.", "OK", "Okay, right.", "Right.", "Sure."),
-        *("I see.", "Oh, I see.", "Got it.", "All right.", "Wow, cool!", "Haha", "Ha ha ha."),
-        *("(coughs)", "[BLANK_AUDIO]", "*laughs*", "(music) [inaudible]", "♪ ♪", "♪ la la la ♪"),
-        *("", " ", "...", "Thank you.", "Thanks for watching!", "you", "(coughing) Mm-hm."),
-    ],
-)
-def test_listening_sounds_do_not_interrupt(transcript: str) -> None:
-    assert is_backchannel(transcript)
-
-
-@pytest.mark.parametrize(
-    "transcript",
-    [
-        *("Stop.", "No.", "Wait", "Hold on.", "What?", "Why?", "Hello?", "Okay, stop."),
-        *("Yeah, but how old is it?", "Right, and who built it?", "I see the bridge.", "Is it?"),
-        *("Thank you, that is enough.", "(coughs) How long is it?", "You are wrong", "Okay Google"),
-        *("Sure thing, tell me more", "So what?", "The bridge", "Oh no", "Hmm, I do not think so"),
-    ],
-)
-def test_words_that_mean_something_interrupt(transcript: str) -> None:
-    assert not is_backchannel(transcript)
-
-
-@pytest.mark.parametrize(
-    "transcript",
-    [
         "The Brooklyn Bridge is a suspension bridge in New York City.",
         "the brooklin bridge is a suspension bridge",
         "It was open in 1883 and it connects",
         "connects Manhatten with Brooklyn across the east reaver",
-        "About 120,000 vehicles and people on foot cross it",  # "many" was not heard
-        "bridge in New York. It was opened in 1883",  # nor was "City"
+        "About 120,000 vehicles and people on foot cross it",  # "many" was missed
+        "bridge in New York. It was opened in 1883",  # so was "City"
         "Suspension bridge.",
         "Manhattan",
         "cross it every day and the view of the harbor",
@@ -87,7 +59,7 @@ def test_other_words_are_no_echo(transcript: str) -> None:
     assert not is_echo(transcript, SPEECH)
 
 
-def test_a_command_is_heard_although_the_machine_says_it() -> None:
+def test_a_command_is_no_echo_although_the_machine_says_it() -> None:
     assert not is_echo("stop", "The next stop is Jay Street.")
     assert is_echo("the next stop is Jay Street", "The next stop is Jay Street.")
 
@@ -125,19 +97,13 @@ def test_the_last_word_of_a_growing_echo_may_be_a_bad_guess() -> None:
     assert not is_echo(transcript, SPEECH)
 
 
-def test_a_command_is_short() -> None:
-    assert is_command("No, stop.")
-    assert is_command("Hold on")
-    assert not is_command("Ashoka was a brilliant and just ruler. No.")
-
-
 def test_nothing_is_an_echo_of_silence() -> None:
     assert not is_echo("How old is it?", "")
 
 
 @st.composite
 def echoes(draw: st.DrawFn) -> str:
-    """A run of spoken words in which up to every fifth letter was misheard."""
+    """A run of spoken words in which up to every fifth letter is wrong."""
     first = draw(st.integers(0, len(WORDS) - 4))
     count = draw(st.integers(4, 20))
     letters = list(" ".join(WORDS[first : first + count]))
@@ -150,7 +116,7 @@ def echoes(draw: st.DrawFn) -> str:
 
 @patient
 @given(echoes())
-def test_a_misheard_run_of_words_is_an_echo(transcript: str) -> None:
+def test_a_run_of_words_with_wrong_letters_is_an_echo(transcript: str) -> None:
     assert is_echo(transcript, SPEECH)
 
 
@@ -169,14 +135,7 @@ def test_foreign_words_are_no_echo(words: list[str]) -> None:
 
 @patient
 @given(st.text(), st.text())
-def test_any_text_is_judged(transcript: str, speaking: str) -> None:
+def test_any_text_is_compared(transcript: str, speaking: str) -> None:
     if is_echo(transcript, speaking):
         assert any(c.isalnum() or c in "&%" for c in unicodedata.normalize("NFKD", transcript))
         assert any(c.isalnum() or c in "&%" for c in unicodedata.normalize("NFKD", speaking))
-
-
-@patient
-@given(st.text())
-def test_nothing_without_a_letter_or_digit_interrupts(text: str) -> None:
-    decomposed = unicodedata.normalize("NFKD", text)
-    assert is_backchannel("".join(c for c in decomposed if not c.isalnum()))
