@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fusion import settings
+from fusion import command_line
 from fusion.errors import EXIT_CONFIGURATION, ConfigurationError
 from fusion.models import lookup, table
 from fusion.models.__main__ import main as models_command
 from fusion.models.sources import KINDS, LLM, TURN, VOICE, WHISPER, Model
+from fusion.settings import Settings
 from tests.toy_hub import HubFiles
 from tests.toy_models import SPLIT, TOY
 
@@ -46,7 +47,7 @@ def test_every_entry_of_the_table_is_well_formed() -> None:
 
 def test_the_models_of_the_settings_are_in_the_table_and_fetched_by_default() -> None:
     defaults = {model.name: model.kind for model in table.MODELS if model.default}
-    chosen = settings.Settings()
+    chosen = Settings()
     assert defaults[chosen.whisper_model] == WHISPER
     assert defaults[chosen.llm] == LLM
     assert defaults[chosen.voice] == VOICE
@@ -69,8 +70,9 @@ def test_the_default_cache_is_that_of_the_settings(home: str | None) -> None:
     if home:
         environment["XDG_CACHE_HOME"] = home
     code = (
-        "from fusion import settings; from fusion.models import lookup;"
-        "print(lookup.default_cache() == settings.parse([]).cache_folder, lookup.default_cache())"
+        "from fusion import command_line; from fusion.models import lookup;"
+        "folder = lookup.default_cache();"
+        "print(folder == command_line.parse([]).cache_folder, folder)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -87,7 +89,7 @@ def test_the_default_cache_is_that_of_the_settings(home: str | None) -> None:
 
 def test_the_cache_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHISPERFUSION_CACHE", "/elsewhere")
-    assert lookup.default_cache() == Path("/elsewhere") == settings.parse([]).cache_folder
+    assert lookup.default_cache() == Path("/elsewhere") == command_line.parse([]).cache_folder
 
 
 def test_importing_the_table_imports_nothing_but_the_standard_library() -> None:

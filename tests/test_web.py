@@ -323,17 +323,26 @@ async def test_a_slow_port_slows_the_client_down(relayed: Relayed) -> None:
     async with open_socket(address + "/transcription") as client:
         taken = await megabytes_taken(client)
         slow.set()
-        assert taken < 60, "the relay keeps what the port does not take"
+        assert taken < kernel_megabytes() + 10, "the relay keeps what the port does not take"
+
+
+def kernel_megabytes() -> float:
+    """What the system's buffers of the two connections may hold, from client to port."""
+    most = [
+        int(Path(f"/proc/sys/net/ipv4/{name}").read_text().split()[2])
+        for name in ("tcp_rmem", "tcp_wmem")
+    ]
+    return 2 * sum(most) / 1e6
 
 
 async def megabytes_taken(client: ClientConnection) -> int:
     message = bytes(1_000_000)
-    for count in range(100):
+    for count in range(200):
         try:
             await asyncio.wait_for(client.send(message), 1)
         except asyncio.TimeoutError:
             return count
-    return 100
+    return 200
 
 
 async def test_a_message_beyond_the_limit_is_not_taken(relayed: Relayed) -> None:
