@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import secrets
 import threading
 import time
@@ -19,7 +20,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -44,10 +44,11 @@ from whisper_live.events import (
     Transcribe,
     TurnTimeline,
 )
-from whisper_live.handshake import END_OF_AUDIO, Hello, decode_audio, parse_command, parse_hello
+from whisper_live.handshake import END_OF_AUDIO, Hello, parse_command, parse_hello
+from whisper_live.incoming_audio import IncomingAudio
 from whisper_live.scheduler import Job, Scheduler
 from whisper_live.session import Session, SessionPolicy
-from whisper_live.transcribers.base import SAMPLE_RATE, Transcriber, TranscriptionRequest
+from whisper_live.transcribers.base import Transcriber, TranscriptionRequest
 from whisper_live.vad import VoiceActivityDetector
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ _READY_POLL = 0.1
 
 # Frames taken from one client before the others get a turn in the event loop.
 _FRAMES_AT_ONCE = 16
+
+_COMPLAINT_INTERVAL = 1.0
 
 # Messages that wait for a client that does not read; beyond them it is gone.
 _MOST_UNSENT = 512
@@ -74,11 +77,12 @@ class TranscriptionConnection:
     session: Session
     started: SessionStarted
     detector: VoiceActivityDetector
-    resampler: soxr.ResampleStream | None
+    audio: IncomingAudio
     connected_at: float
     outgoing: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(_MOST_UNSENT))
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
     closing: asyncio.Task[None] | None = None
+    complained_at: dict[type, float] = field(default_factory=dict)
 
     def tell(self, fields: dict[str, object]) -> None:
         """Queue a JSON message; a client that does not read is disconnected."""
@@ -87,6 +91,13 @@ class TranscriptionConnection:
         except asyncio.QueueFull:
             logger.warning("%s does not read its messages and is disconnected", self.hello.uid)
             self.connection.transport.abort()
+
+    def complain(self, message: str | bytes, sentence: str, now: float) -> None:
+        """Tell what is wrong with a message; once a second is enough for a stream of its kind."""
+        kind = type(message)
+        if now - self.complained_at.get(kind, -math.inf) >= _COMPLAINT_INTERVAL:
+            self.complained_at[kind] = now
+            self.tell({"status": "ERROR", "message": sentence})
 
 
 class TranscriptionServer:
@@ -212,16 +223,13 @@ class TranscriptionServer:
             voice=hello.voice,
             history=hello.history,
         )
-        resampler = None
-        if hello.sample_rate != SAMPLE_RATE:
-            resampler = soxr.ResampleStream(hello.sample_rate, SAMPLE_RATE, 1, dtype="float32")
         return TranscriptionConnection(
             connection=connection,
             hello=hello,
             session=session,
             started=started,
             detector=VoiceActivityDetector(),
-            resampler=resampler,
+            audio=IncomingAudio(hello.audio_format, hello.sample_rate),
             connected_at=time.monotonic(),
         )
 
@@ -257,17 +265,15 @@ class TranscriptionServer:
         async for message in client.connection:
             try:
                 if isinstance(message, bytes) and message != END_OF_AUDIO.encode():
-                    await self._hear(client, decode_audio(message, client.hello.audio_format))
+                    await self._hear(client, client.audio.take(message))
                 else:
                     self._handle_command(
                         client, message if isinstance(message, str) else message.decode()
                     )
             except ProtocolError as error:
-                client.tell({"status": "ERROR", "message": str(error)})
+                client.complain(message, str(error), time.monotonic())
 
     async def _hear(self, client: TranscriptionConnection, samples: NDArray[np.float32]) -> None:
-        if client.resampler is not None:
-            samples = client.resampler.resample_chunk(samples)
         frames = client.detector.feed(samples)
         for first in range(0, len(frames), _FRAMES_AT_ONCE):
             for frame, probability in frames[first : first + _FRAMES_AT_ONCE]:
