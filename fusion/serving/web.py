@@ -38,7 +38,8 @@ from fusion.status import Service, ServiceStatus
 
 logger = logging.getLogger(__name__)
 
-PAGE = Path(__file__).resolve().parents[2] / "web"
+_INSTALLED = Path(__file__).with_name("page")
+PAGE = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "web"
 RETRY_AFTER = 2  # seconds; models take from two seconds to some minutes to load
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
