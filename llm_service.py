@@ -12,7 +12,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from fusion import tasks
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError
@@ -31,6 +33,7 @@ from fusion.messages import (
     Spoken,
     Withdrawal,
 )
+from fusion.receiving import neighbour_is_ready, received
 from fusion.selection import LANGUAGE_MODELS, Pick, module
 from fusion.settings import Settings
 from fusion.status import Phase, Service
@@ -39,8 +42,6 @@ from language_models.conversation import Conversation
 from language_models.generations import HEAD_START, Generation, Generations, Priority
 
 logger = logging.getLogger(__name__)
-
-_HEARTBEAT = 1.0
 
 
 @dataclass
@@ -139,9 +140,7 @@ class LanguageModelService:
 
     def _start_what_may(self) -> None:
         while (generation := self._generations.next()) is not None:
-            threading.Thread(
-                target=self._run, args=(generation,), name="generation", daemon=True
-            ).start()
+            tasks.thread("generation", self._run, generation).start()
 
     # -- in a generation's own thread ----------------------------------------------------------
 
@@ -226,42 +225,43 @@ def _key(generation: Generation) -> tuple[str, int, int]:
     return generation.session, generation.turn, generation.revision
 
 
+async def _serve(settings: Settings, links: Links, stop: threading.Event) -> None:
+    status = links.status
+    beat = partial(status.beat, Service.LANGUAGE_MODEL)
+    inbox = Inbox(links.transcription_queue, links.authkey)
+    neighbours = [Outbox(path, links.authkey) for path in (links.llm_queue, links.audio_queue)]
+    status.report(Service.LANGUAGE_MODEL, Phase.WAITING)
+    if not await neighbour_is_ready(Service.TRANSCRIPTION, status, stop, beat):
+        return
+    status.report(Service.LANGUAGE_MODEL, Phase.LOADING)
+    model = await tasks.in_thread("load", lambda: load(settings, links.choice.language_model))
+
+    def send(message: Message) -> None:
+        for neighbour in neighbours:
+            neighbour.offer(message)
+
+    service = LanguageModelService(model, settings, send)
+    status.report(Service.LANGUAGE_MODEL, Phase.READY)
+    logger.info("ready: %s", model.name)
+    restart_count = status.restart_count(Service.TRANSCRIPTION)
+    async for message in received(inbox, stop, beat):
+        if status.restart_count(Service.TRANSCRIPTION) != restart_count:
+            # Its sessions died with it. The new ones are introduced only after this.
+            restart_count = status.restart_count(Service.TRANSCRIPTION)
+            service.forget_all()
+        if message is not None:
+            service.handle(message)
+    service.forget_all()
+    model.close()
+    for neighbour in neighbours:
+        neighbour.close()
+    await inbox.close()
+
+
 def run(settings: Settings, links: Links) -> None:
     """The body of the process: load the model, then serve until asked to stop."""
     with child_process(Service.LANGUAGE_MODEL, links) as stop:
-        status = links.status
-        inbox = Inbox(links.transcription_queue, links.authkey)
-        neighbours = [Outbox(path, links.authkey) for path in (links.llm_queue, links.audio_queue)]
-        status.report(Service.LANGUAGE_MODEL, Phase.WAITING)
-        while not stop.is_set() and not status.wait_for(Service.TRANSCRIPTION, _HEARTBEAT):
-            status.beat(Service.LANGUAGE_MODEL)
-        if stop.is_set():
-            return
-        status.report(Service.LANGUAGE_MODEL, Phase.LOADING)
-        model = load(settings, links.choice.language_model)
-
-        def send(message: Message) -> None:
-            for neighbour in neighbours:
-                neighbour.put(message)
-
-        service = LanguageModelService(model, settings, send)
-        status.report(Service.LANGUAGE_MODEL, Phase.READY)
-        logger.info("ready: %s", model.name)
-        restart_count = status.restart_count(Service.TRANSCRIPTION)
-        while not stop.is_set():
-            message = inbox.get(_HEARTBEAT)
-            status.beat(Service.LANGUAGE_MODEL)
-            if status.restart_count(Service.TRANSCRIPTION) != restart_count:
-                # Its sessions died with it. The new ones are introduced only after this.
-                restart_count = status.restart_count(Service.TRANSCRIPTION)
-                service.forget_all()
-            if message is not None:
-                service.handle(message)
-        service.forget_all()
-        model.close()
-        for neighbour in neighbours:
-            neighbour.close()
-        inbox.close()
+        tasks.run(_serve(settings, links, stop))
 
 
 def load(settings: Settings, pick: Pick) -> LanguageModel:

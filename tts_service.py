@@ -13,10 +13,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from fusion import tasks
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError
@@ -46,8 +48,6 @@ from voices.synthesis import Synthesis
 
 logger = logging.getLogger(__name__)
 
-_HEARTBEAT = 0.5
-
 # An audio connection may come before its session; it waits this long for it.
 _WAIT_FOR_KEY = 2.0
 _WAIT_FOR_SESSION = 10.0
@@ -59,13 +59,14 @@ _MOST_HEARD = 4096
 class SpeechServer:
     """Sessions, their connections and their sound. `report` tells the transcription server."""
 
-    def __init__(self, voice: Voice, settings: Settings, report: Callable[[Message], None]) -> None:
+    def __init__(
+        self, voice: Voice, settings: Settings, report: Callable[[Message], object]
+    ) -> None:
         self._settings = settings
         self._speakers = voice.speakers
         self._report = report
         self._clients: dict[str, SpeechSession] = {}
         self._arrival = asyncio.get_running_loop().create_future()
-        self._lost: Exception | None = None
         self._synthesis = Synthesis(voice, self._next_clause, self._sound_made, self._voice_failed)
 
     # -- messages from the other processes -----------------------------------------------------
@@ -111,7 +112,7 @@ class SpeechServer:
             return
         client = SpeechSession(message)
         sender = Sender(client, self._settings.buffer_lead, self._report, sent=self._synthesis.wake)
-        client.sender = asyncio.create_task(sender.run())
+        client.sender = tasks.start(sender.run(), "sender")
         self._clients[message.session] = client
         self._arrival.set_result(None)
         self._arrival = asyncio.get_running_loop().create_future()
@@ -167,19 +168,11 @@ class SpeechServer:
             if client.speeches.current is speech:
                 client.changed.set()
 
-    def _voice_failed(self, speech: Speech, error: Exception) -> None:
+    def _voice_failed(self, speech: Speech, error: ModelError) -> None:
         """The rest of this reply stays silent; its text was sent, and the next may be spoken."""
-        if isinstance(error, ModelError):
-            logger.error("the voice failed: %s", error)
-        else:
-            self._lost = error
+        logger.error("the voice failed: %s", error)
         speech.fail()
         self._sound_made(speech)
-
-    def check(self) -> None:
-        """Raise what the voice raised and nobody expected: only a new process can be trusted."""
-        if self._lost is not None:
-            raise self._lost
 
     # -- connections ---------------------------------------------------------------------------
 
@@ -188,76 +181,57 @@ class SpeechServer:
         if not access.accepts_token(query(connection, "token")):
             await connection.close(1008, "the token is missing or wrong")
             return
-        gone = asyncio.create_task(_ignore(connection))
-        try:
-            key = query(connection, "key")
-            if key is None:
-                await self._serve_address(connection, access.client_address(connection), gone)
-            else:
-                await self._serve_key(connection, key, gone)
-        finally:
-            gone.cancel()
+        key = query(connection, "key")
+        if key is None:
+            serving = self._serve_address(connection, access.client_address(connection))
+        else:
+            serving = self._serve_key(connection, key)
+        with contextlib.suppress(ConnectionClosed):
+            await tasks.first_of(_ignore(connection), serving)
 
-    async def _serve_key(
-        self, connection: ServerConnection, key: str, gone: asyncio.Task[None]
-    ) -> None:
-        client = await self._find(lambda one: _has_key(one, key), _WAIT_FOR_KEY, gone)
+    async def _serve_key(self, connection: ServerConnection, key: str) -> None:
+        client = await self._find(lambda one: _has_key(one, key), _WAIT_FOR_KEY)
         if client is None:
             await connection.close(1008, "no session has this key; it is in SERVER_READY")
             return
-        await self._attend(client, connection, gone, keyed=True)
+        await self._attend(client, connection, keyed=True)
         if client.session in self._clients:
             await connection.close(1001, "another connection took this one's place")
         else:
             await connection.close(1000, "the session ended")
 
-    async def _serve_address(
-        self, connection: ServerConnection, address: str, gone: asyncio.Task[None]
-    ) -> None:
+    async def _serve_address(self, connection: ServerConnection, address: str) -> None:
         """For old clients, which may keep one audio connection over several sessions."""
         patience = _WAIT_FOR_SESSION
-        while True:
-            client = await self._find(lambda one: _unheard_at(one, address), patience, gone)
-            if client is None:
-                break
-            await self._attend(client, connection, gone, keyed=False)
+        while client := await self._find(lambda one: _unheard_at(one, address), patience):
+            await self._attend(client, connection, keyed=False)
             patience = self._settings.max_connection_time
         reason = "no session without audio at this address; connect to port 6006 first"
         await connection.close(1008, reason)
 
     async def _find(
-        self, fits: Callable[[SpeechSession], bool], timeout: float, gone: asyncio.Task[None]
+        self, fits: Callable[[SpeechSession], bool], timeout: float
     ) -> SpeechSession | None:
-        """The oldest session that fits, waiting for one to come; None if the client goes first."""
+        """The oldest session that fits, waiting for one to come."""
         deadline = time.monotonic() + timeout
-        while not gone.done():
+        while True:
             client = next((client for client in self._clients.values() if fits(client)), None)
-            if client is not None:
-                return client
             left = deadline - time.monotonic()
-            if left <= 0:
-                return None
-            first = asyncio.FIRST_COMPLETED
-            await asyncio.wait({gone, self._arrival}, timeout=left, return_when=first)
-        return None
+            if client is not None or left <= 0:
+                return client
+            await asyncio.wait({self._arrival}, timeout=left)
 
     async def _attend(
-        self,
-        client: SpeechSession,
-        connection: ServerConnection,
-        gone: asyncio.Task[None],
-        *,
-        keyed: bool,
+        self, client: SpeechSession, connection: ServerConnection, *, keyed: bool
     ) -> None:
         """Let the connection hear the session until one of them ends or another takes its place."""
-        released = asyncio.create_task(client.bind(connection, keyed=keyed).wait())
+        released = client.bind(connection, keyed=keyed)
         if keyed and self._speakers:
             client.pending_events.append({"event": "voices", "voices": self._speakers})
         self._synthesis.wake()
         try:
-            await asyncio.wait({gone, released}, return_when=asyncio.FIRST_COMPLETED)
+            await released.wait()
         finally:
-            released.cancel()
             if client.connection is connection:
                 client.release()
 
@@ -279,36 +253,36 @@ def _unheard_at(client: SpeechSession, address: str) -> bool:
 
 async def _serve(settings: Settings, links: Links, stop: threading.Event) -> None:
     status = links.status
+    beat = partial(status.beat, Service.VOICE)
     inbox = Inbox(links.audio_queue, links.authkey)
     transcription = Outbox(links.llm_queue, links.authkey)
     access = AccessPolicy(settings, status.not_ready)
     async with open_port(settings, "speech", access=access, max_size=_MOST_HEARD) as handler:
         status.report(Service.VOICE, Phase.LOADING)
-        voice = await asyncio.to_thread(load, settings, links.choice.voice)
-        server = SpeechServer(voice, settings, transcription.put)
+        voice = await tasks.in_thread("load", lambda: load(settings, links.choice.voice))
+        server = SpeechServer(voice, settings, transcription.offer)
         handler.set_result(server.handle_connection)
         status.report(Service.VOICE, Phase.READY)
         logger.info(
             "ready: %s; listening for audio clients on port %d", voice.name, settings.speech_port
         )
         restart_count = status.restart_count(Service.TRANSCRIPTION)
-        async for message in received(inbox, stop, lambda: status.beat(Service.VOICE)):
+        async for message in received(inbox, stop, beat):
             if status.restart_count(Service.TRANSCRIPTION) != restart_count:
                 restart_count = status.restart_count(Service.TRANSCRIPTION)
                 server.end_all()
-            server.check()
             if message is not None:
                 server.handle(message)
         server.close()
     voice.close()
     transcription.close()
-    inbox.close()
+    await inbox.close()
 
 
 def run(settings: Settings, links: Links) -> None:
     """The body of the process: load the voice, then serve until asked to stop."""
     with child_process(Service.VOICE, links) as stop:
-        asyncio.run(_serve(settings, links, stop))
+        tasks.run(_serve(settings, links, stop))
 
 
 def load(settings: Settings, pick: Pick) -> Voice:

@@ -6,19 +6,20 @@ queue's lock taken and its successor waits for ever. A socket belongs to nobody 
 dead: the sender gets an error, connects to the successor and goes on.
 
 What is promised: messages of one sender arrive in order; `put` never blocks; an essential message
-that `put` accepted arrives as long as the receiver lives. What the receiver had taken in when it
-was killed is lost, as its state is. What was still here goes to the successor, before anything that
-is put later, so a receiver ignores messages about sessions that it does not know. Senders learn of
-a restart from `ServiceStatus.restart_count` and send the successor what it has to know.
+that `put` accepted arrives as long as the receiver lives and its session does. What the receiver
+had taken in when it was killed is lost, as its state is. What was still here goes to the successor,
+before anything that is put later, so a receiver ignores messages about sessions that it does not
+know. Senders learn of a restart from `ServiceStatus.restart_count` and send the successor what it
+has to know.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import pickle
-import queue
 import socket
 import struct
 import threading
@@ -29,14 +30,16 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 
+from fusion import tasks
 from fusion.errors import ChannelFullError
-from fusion.messages import PROVISIONAL, Message
+from fusion.messages import PROVISIONAL, Message, SessionEnded, SessionStarted
 
 logger = logging.getLogger(__name__)
 
 READ_TIMEOUT = 5  # seconds of silence in the middle of a message or of the greeting
 RECONNECT_INTERVAL = 0.05  # of a sender that has something to say and finds nobody
-CHECK_INTERVAL = 5.0  # of idle threads, for whether they are still wanted
+CHECK_INTERVAL = 5.0  # of an idle outbox, for whether it is still wanted
+LINES_APART = 60.0  # between two lines in the log about a neighbour that takes nothing
 ESSENTIAL_FACTOR = 4  # essential messages may exceed the capacity so many times
 
 # What reading a connection raises when its peer is gone, unknown or talks nonsense. The last five
@@ -49,12 +52,14 @@ class Backlog:
     """Messages that wait to be sent, and which of them gives way when there are too many.
 
     Pure bookkeeping: no lock, no I/O. It never holds more than `capacity` messages unless all of
-    them are essential, and never more than `ESSENTIAL_FACTOR * capacity`.
+    them are essential, and never more than `ESSENTIAL_FACTOR * capacity`, one end for each session
+    that the receiver knows aside.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._messages: deque[Message] = deque()
+        self._introduced: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -63,8 +68,13 @@ class Backlog:
         """Append a message. When full, a provisional one gives way: the oldest of the same session,
         else the oldest of all, else the new one itself if it is provisional.
 
-        Raises ChannelFullError for an essential message when there is no room left at all.
+        A session's end takes the place of all that still waits for that session, and is always
+        taken; nothing is left of a session that the receiver has not heard of. Raises
+        ChannelFullError for another essential message when there is no room left at all.
         """
+        if isinstance(message, SessionEnded):
+            self._end(message)
+            return
         if len(self._messages) >= self._capacity and not self._make_room(message.session):
             if isinstance(message, PROVISIONAL):
                 return
@@ -77,7 +87,17 @@ class Backlog:
 
     def take(self) -> Message:
         """Remove and return the oldest message."""
-        return self._messages.popleft()
+        message = self._messages.popleft()
+        if isinstance(message, SessionStarted):
+            self._introduced.add(message.session)
+        return message
+
+    def _end(self, message: SessionEnded) -> None:
+        waiting = [m for m in self._messages if m.session != message.session]
+        self._messages = deque(waiting)
+        if message.session in self._introduced:
+            self._introduced.discard(message.session)
+            self._messages.append(message)
 
     def _make_room(self, session: str) -> bool:
         provisional = [i for i, m in enumerate(self._messages) if isinstance(m, PROVISIONAL)]
@@ -89,76 +109,84 @@ class Backlog:
 
 
 class Inbox:
-    """The receiving end: one for each process, any number of senders.
+    """The receiving end, in an event loop: one for each process, any number of senders.
 
     When `capacity` messages wait to be read, the senders' sockets are left unread, so that their
-    backlogs fill and their policy decides what gives way.
+    backlogs fill and their policy decides what gives way. Made and used in one event loop.
     """
 
     def __init__(self, address: str, authkey: bytes, capacity: int = 256) -> None:
         self._authkey = authkey
-        self._messages: queue.Queue[Message] = queue.Queue(capacity)
-        self._closed = threading.Event()
-        self._peers: set[socket.socket] = set()
+        self._messages: asyncio.Queue[Message] = asyncio.Queue(capacity)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         Path(address).unlink(missing_ok=True)  # of a predecessor that was killed
         self._socket.bind(address)
         self._socket.listen()
-        self._socket.settimeout(CHECK_INTERVAL)
-        threading.Thread(target=self._accept, name="inbox", daemon=True).start()
+        self._socket.setblocking(False)
+        self._peers: set[asyncio.Task[None]] = set()
+        self._accepting = tasks.start(self._accept(), "inbox")
 
-    def get(self, timeout: float) -> Message | None:
+    async def get(self, timeout: float) -> Message | None:
         """The next message, or None when none comes within `timeout` seconds."""
-        try:
-            return self._messages.get(timeout=max(timeout, 0.0))
-        except queue.Empty:
-            return None
+        if not self._messages.empty():
+            return self._messages.get_nowait()
+        with contextlib.suppress(asyncio.TimeoutError):
+            return await asyncio.wait_for(self._messages.get(), max(timeout, 0.0))
+        return None
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Hang up on every sender. What was received but not read is dropped."""
-        self._closed.set()
-        for each in (self._socket, *self._peers):
-            _shut_down(each)
+        ended = [self._accepting, *self._peers]
+        for task in ended:
+            task.cancel()
+        await asyncio.wait(ended)
+        self._socket.close()
 
-    def _accept(self) -> None:
-        with self._socket:
-            while not self._closed.is_set():
-                try:
-                    peer, _ = self._socket.accept()
-                except TimeoutError:
-                    continue
-                except OSError as error:
-                    if not self._closed.is_set():  # such as: too many open files
-                        logger.error("cannot take a connection: %s", error)
-                        self._closed.wait(1.0)
-                    continue
-                self._peers.add(peer)
-                # A thread each: a peer that connects and says nothing holds up only itself.
-                threading.Thread(
-                    target=self._receive, args=(peer,), name="inbox-peer", daemon=True
-                ).start()
-
-    def _receive(self, peer: socket.socket) -> None:
-        with peer, _connection(peer) as connection:
+    async def _accept(self) -> None:
+        while True:
             try:
-                deliver_challenge(connection, self._authkey)
-                answer_challenge(connection, self._authkey)
-                while not self._closed.is_set():
-                    if connection.poll(CHECK_INTERVAL):
-                        self._enqueue(connection.recv())
+                peer, _ = await asyncio.get_running_loop().sock_accept(self._socket)
+            except OSError as error:  # such as: too many open files
+                logger.error("cannot take a connection: %s", error)
+                await asyncio.sleep(1.0)
+                continue
+            # A task each: a peer that connects and says nothing holds up only itself.
+            task = tasks.start(self._receive(peer), "inbox-peer")
+            self._peers.add(task)
+            task.add_done_callback(self._peers.discard)
+
+    async def _receive(self, peer: socket.socket) -> None:
+        with peer:
+            try:
+                await tasks.in_thread("inbox-greeting", lambda: self._greet(peer))
+                peer.setblocking(False)
+                reader, writer = await asyncio.open_unix_connection(sock=peer)
+                with contextlib.closing(writer):
+                    while True:
+                        await self._messages.put(await _read_message(reader))
             except _BROKEN as error:
                 logger.debug("a sender is gone: %r", error)
             except _MALFORMED as error:
                 logger.error("dropped a sender that sent no message: %r", error)
-        self._peers.discard(peer)
 
-    def _enqueue(self, message: object) -> None:
-        if not isinstance(message, Message):
-            raise ValueError(f"not a message: {type(message).__name__}")
-        while not self._closed.is_set():
-            with contextlib.suppress(queue.Full):
-                self._messages.put(message, timeout=CHECK_INTERVAL)
-                return
+    def _greet(self, peer: socket.socket) -> None:
+        with _connection(peer) as connection:
+            deliver_challenge(connection, self._authkey)
+            answer_challenge(connection, self._authkey)
+
+
+async def _read_message(reader: asyncio.StreamReader) -> Message:
+    """Read what `Connection.send_bytes` of a sender wrote: a message after its length.
+
+    Raises one of `_BROKEN` when the sender is gone, one of `_MALFORMED` for anything else.
+    """
+    (size,) = struct.unpack("!i", await reader.readexactly(4))
+    if size < 0:
+        raise ValueError("a message of more than 2 GiB")
+    message = pickle.loads(await reader.readexactly(size))
+    if not isinstance(message, Message):
+        raise ValueError(f"not a message: {type(message).__name__}")
+    return message
 
 
 class Outbox:
@@ -175,8 +203,9 @@ class Outbox:
         self._changed = threading.Condition()
         self._sending = False
         self._closed = False
+        self._next_line_at = 0.0
         self._socket: socket.socket | None = None
-        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread = tasks.thread("outbox", self._run)
         self._thread.start()
 
     def put(self, message: Message) -> None:
@@ -187,6 +216,22 @@ class Outbox:
         with self._changed:
             self._backlog.add(message)
             self._changed.notify_all()
+
+    def offer(self, message: Message) -> bool:
+        """As `put`, but False when there is no room, with a line in the log now and then.
+
+        For what nobody could do anything about: the neighbour that takes no messages hangs, and is
+        ended and started again.
+        """
+        try:
+            self.put(message)
+        except ChannelFullError as error:
+            now = time.monotonic()
+            if now >= self._next_line_at:
+                logger.error("%s", error)
+                self._next_line_at = now + LINES_APART
+            return False
+        return True
 
     def close(self, timeout: float = 1.0) -> None:
         """Send what is left, for at most `timeout` seconds, and hang up."""

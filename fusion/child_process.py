@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 
-from fusion import logs
+from fusion import logs, tasks
 from fusion.errors import FusionError
 from fusion.links import Links
 from fusion.status import Phase, Service
@@ -33,7 +33,7 @@ def child_process(service: Service, links: Links) -> Iterator[threading.Event]:
     sentence and its `exit_status`. An error that nobody expected, in any thread, ends it too: a
     restart is better than half a service.
     """
-    threading.excepthook = _end_process
+    threading.excepthook = tasks.end_process_for_thread
     logs.configure(links.log_level, service.label.removeprefix("the "))
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -41,22 +41,16 @@ def child_process(service: Service, links: Links) -> Iterator[threading.Event]:
     asked, ask = os.pipe()
     # A handler may interrupt the main thread inside the event's own lock, so it only writes a byte.
     signal.signal(signal.SIGTERM, lambda *_: os.write(ask, b"\0"))
-    threading.Thread(target=_watch, args=(asked, stop), name="watch", daemon=True).start()
+    tasks.thread("watch", _watch, asked, stop).start()
     try:
         yield stop
     except FusionError as error:
         print(error, file=sys.stderr, flush=True)
         sys.exit(error.exit_status)
+    except Exception as error:  # noqa: BLE001 - else Python first waits for every thread
+        tasks.end_process(error, "main thread")
     finally:
         links.status.report(service, Phase.STOPPED)
-
-
-def _end_process(failure: threading.ExceptHookArgs) -> None:
-    assert failure.exc_value is not None
-    name = failure.thread.name if failure.thread else "thread"
-    logger.critical("ended by an error in its %s", name, exc_info=failure.exc_value)
-    logging.shutdown()
-    os._exit(1)
 
 
 def _watch(asked: int, stop: threading.Event) -> None:

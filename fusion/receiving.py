@@ -1,4 +1,4 @@
-"""An inbox for an event loop."""
+"""What a service waits for in its event loop: a neighbour, then one message after another."""
 
 from __future__ import annotations
 
@@ -8,8 +8,22 @@ from collections.abc import AsyncIterator, Callable
 
 from fusion.channels import Inbox
 from fusion.messages import Message
+from fusion.status import Phase, Service, ServiceStatus
 
 _CHECK_INTERVAL = 0.25  # seconds between looks at whether to end
+_POLL_INTERVAL = 0.05  # between looks at whether a neighbour is ready
+
+
+async def neighbour_is_ready(
+    neighbour: Service, status: ServiceStatus, stop: threading.Event, beat: Callable[[], None]
+) -> bool:
+    """Wait until a service is ready; False when this one has to end before."""
+    while status.phase(neighbour) != Phase.READY:
+        if stop.is_set():
+            return False
+        beat()
+        await asyncio.sleep(_POLL_INTERVAL)
+    return not stop.is_set()
 
 
 async def received(
@@ -21,6 +35,6 @@ async def received(
     each time.
     """
     while not stop.is_set():
-        message = await asyncio.to_thread(inbox.get, _CHECK_INTERVAL)
+        message = await inbox.get(_CHECK_INTERVAL)
         beat()
         yield message

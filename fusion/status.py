@@ -1,4 +1,4 @@
-"""The status status: what each service is doing, for all processes to see.
+"""The service status: what each service is doing, for all processes to see.
 
 Shared memory without a lock. Each cell has one writer and is an aligned eight-byte number, which
 the processor writes whole; so a process that is killed can leave nothing half done or locked.
@@ -11,7 +11,6 @@ import multiprocessing
 import time
 
 FRESH = 10.0  # seconds since the heartbeat within which a service counts as alive
-POLL_INTERVAL = 0.05
 
 _COLUMNS = 3
 _PHASE, _HEARTBEAT, _STARTS = range(_COLUMNS)
@@ -90,15 +89,6 @@ class ServiceStatus:
             return "the server is stopping"
         reasons = (self._not_ready(service) for service in Service)
         return next((reason for reason in reasons if reason), None)
-
-    def wait_for(self, service: Service, timeout: float) -> bool:
-        """Whether the service becomes ready within `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        while self.phase(service) != Phase.READY:
-            if self.stopping or time.monotonic() >= deadline:
-                return False
-            time.sleep(POLL_INTERVAL)
-        return True
 
     def _not_ready(self, service: Service) -> str | None:
         phase = self.phase(service)

@@ -27,6 +27,7 @@ from typing import Any
 import httpx
 import xllamacpp
 
+from fusion import tasks
 from fusion.errors import ConfigurationError, ModelError
 from fusion.models import lookup
 from fusion.settings import Settings
@@ -157,7 +158,7 @@ class LlamaCpp:
                 self._workers.discard(threading.current_thread())
 
         self._require_open()
-        worker = threading.Thread(target=work, name="llama_cpp request", daemon=True)
+        worker = tasks.thread("llama_cpp request", work)
         self._workers.add(worker)
         worker.start()
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import tensorrt_llm.bindings.executor as trt
 from transformers import AutoTokenizer
 
+from fusion import tasks
 from fusion.errors import ConfigurationError, ModelError
 from fusion.selection import engines_present, language_engine
 from fusion.settings import Settings
@@ -106,7 +107,7 @@ class Replies:
         self._replies: dict[int, _Reply] = {}
         self._closing = threading.Event()
         self._failure = ""
-        self._reader = threading.Thread(target=self._read, name="tensorrt_llm replies", daemon=True)
+        self._reader = tasks.thread("tensorrt_llm replies", self._read)
         self._reader.start()
 
     def open(self, request: Any) -> tuple[int, queue.Queue[Any]]:

@@ -27,7 +27,7 @@ import torch
 from jinja2 import TemplateError  # type: ignore[import-not-found, unused-ignore]
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fusion import cuda_graphs
+from fusion import cuda_graphs, tasks
 from fusion.errors import ConfigurationError, ModelError
 from fusion.selection import first_gpu
 from fusion.settings import Settings
@@ -238,7 +238,7 @@ class _Worker:
         self._waiting: list[_Job] = []
         self._running: list[_Job] = []
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="transformers", daemon=True)
+        self._thread = tasks.thread("transformers", self._run)
         self._thread.start()
 
     def submit(self, job: _Job) -> None:

@@ -325,14 +325,14 @@ async def test_an_old_client_hears_what_a_failing_voice_had_made(running: Runnin
         assert await whole_reply(socket) == pytest.approx(0.3)
 
 
-async def test_an_error_that_nobody_expected_ends_the_process(running: Running) -> None:
+async def test_an_error_that_nobody_expected_is_the_event_loops(running: Running) -> None:
+    errors: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.put_nowait(error))
     await running.begin("a")
-    async with running.connect("key-a") as socket:
-        running.server.check()
+    async with running.connect("key-a"):
         running.reply("a", "A bug.")
-        await messages_until(socket, "reply_end")
-        with pytest.raises(KeyError, match="bug"):
-            running.server.check()
+        error = (await asyncio.wait_for(errors.get(), 5))["exception"]
+    assert repr(error) == "KeyError('bug.')"
 
 
 async def test_a_client_that_does_not_read_holds_up_nobody(running: Running) -> None:

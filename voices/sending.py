@@ -75,7 +75,7 @@ class Sender:
         self,
         client: SpeechSession,
         buffer_lead: float,
-        report: Callable[[Message], None],
+        report: Callable[[Message], object],
         sent: Callable[[], None],
     ) -> None:
         self._client = client

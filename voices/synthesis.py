@@ -12,6 +12,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from fusion import tasks
+from fusion.errors import ModelError
 from voices.base import OUTPUT_RATE, Voice
 from voices.speech import Speech, SpokenClause
 
@@ -21,7 +23,7 @@ class Synthesis:
 
     `choose` returns the next clause to speak with its speech, speaker and language, or None.
     `changed` is called in the event loop whenever sound was added or a clause is finished;
-    `failed` when the voice raised an error.
+    `failed` when the voice raised a ModelError. Any other error is one of the event loop.
     """
 
     def __init__(
@@ -29,7 +31,7 @@ class Synthesis:
         voice: Voice,
         choose: Callable[[], tuple[Speech, SpokenClause, str, str] | None],
         changed: Callable[[Speech], None],
-        failed: Callable[[Speech, Exception], None],
+        failed: Callable[[Speech, ModelError], None],
     ) -> None:
         self._voice = voice
         self._choose = choose
@@ -58,8 +60,11 @@ class Synthesis:
 
     def _done(self, speech: Speech, work: asyncio.Future[None]) -> None:
         self._running.discard(work)
-        error = work.exception()
-        if isinstance(error, Exception):
+        if work.cancelled():
+            return
+        try:
+            work.result()
+        except ModelError as error:
             self._failed(speech, error)
         self.wake()
 
@@ -91,4 +96,4 @@ class Synthesis:
             clause.finished = clause.finished or finished
             self._changed(speech)
 
-        self._loop.call_soon_threadsafe(deliver)
+        tasks.call_in(self._loop, deliver)

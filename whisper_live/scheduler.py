@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fusion import tasks
 from fusion.errors import ModelError
 from whisper_live.events import Priority, Transcribe
 from whisper_live.transcribers.base import (
@@ -59,11 +60,10 @@ class Scheduler:
         self._first_runs: Priority | None = None
         self._closed = False
         self._threads = [
-            threading.Thread(target=self._work, args=(first,), name=f"transcribe-{number}")
+            tasks.thread(f"transcribe-{number}", self._work, first)
             for number, first in enumerate((True, False), start=1)
         ]
         for thread in self._threads:
-            thread.daemon = True
             thread.start()
 
     def submit(self, job: Job) -> None:

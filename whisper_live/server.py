@@ -1,7 +1,7 @@
 """Process 1: audio in on the transcription port, transcripts and replies out.
 
-A `TranscriptionConnection` has its socket, its resampler and voice activity detector, and its
-`Session`, which decides everything. The server carries out what sessions ask for.
+Each `TranscriptionConnection` has a `Session`, which decides everything. The server carries out
+what sessions ask for.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ import asyncio
 import contextlib
 import json
 import logging
-import math
-import secrets
 import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,17 +22,19 @@ from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from fusion import tasks
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
-from fusion.errors import ChannelFullError, ProtocolError
+from fusion.errors import ModelError, ProtocolError
 from fusion.links import Links
-from fusion.messages import Message, SessionEnded, SessionStarted
-from fusion.receiving import received
+from fusion.messages import Commit, Message, ReplyFailed, SessionEnded, SpeechEnded
+from fusion.receiving import neighbour_is_ready, received
 from fusion.selection import TRANSCRIBERS, Pick, module
 from fusion.serving.access import AccessPolicy
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
+from whisper_live.connection import TranscriptionConnection
 from whisper_live.events import (
     Event,
     PredictTurn,
@@ -44,12 +44,9 @@ from whisper_live.events import (
     Transcribe,
     TurnTimeline,
 )
-from whisper_live.handshake import END_OF_AUDIO, Hello, parse_command, parse_hello
-from whisper_live.incoming_audio import IncomingAudio
+from whisper_live.handshake import END_OF_AUDIO, Hello, decode_audio, parse_command, parse_hello
 from whisper_live.scheduler import Job, Scheduler
-from whisper_live.session import Session, SessionPolicy
 from whisper_live.transcribers.base import Transcriber, TranscriptionRequest
-from whisper_live.vad import VoiceActivityDetector
 
 if TYPE_CHECKING:
     from whisper_live.smart_turn import SmartTurn
@@ -62,42 +59,7 @@ _READY_POLL = 0.1
 # Frames taken from one client before the others get a turn in the event loop.
 _FRAMES_AT_ONCE = 16
 
-_COMPLAINT_INTERVAL = 1.0
-
-# Messages that wait for a client that does not read; beyond them it is gone.
-_MOST_UNSENT = 512
-
-
-@dataclass(eq=False)
-class TranscriptionConnection:
-    """One connection on the transcription port."""
-
-    connection: ServerConnection
-    hello: Hello
-    session: Session
-    started: SessionStarted
-    detector: VoiceActivityDetector
-    audio: IncomingAudio
-    connected_at: float
-    outgoing: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(_MOST_UNSENT))
-    caught_up: asyncio.Event = field(default_factory=asyncio.Event)
-    closing: asyncio.Task[None] | None = None
-    complained_at: dict[type, float] = field(default_factory=dict)
-
-    def tell(self, fields: dict[str, object]) -> None:
-        """Queue a JSON message; a client that does not read is disconnected."""
-        try:
-            self.outgoing.put_nowait(json.dumps({"uid": self.hello.uid, **fields}))
-        except asyncio.QueueFull:
-            logger.warning("%s does not read its messages and is disconnected", self.hello.uid)
-            self.connection.transport.abort()
-
-    def complain(self, message: str | bytes, sentence: str, now: float) -> None:
-        """Tell what is wrong with a message; once a second is enough for a stream of its kind."""
-        kind = type(message)
-        if now - self.complained_at.get(kind, -math.inf) >= _COMPLAINT_INTERVAL:
-            self.complained_at[kind] = now
-            self.tell({"status": "ERROR", "message": sentence})
+OVERLOADED = "The server is overloaded; try again soon."
 
 
 class TranscriptionServer:
@@ -139,7 +101,7 @@ class TranscriptionServer:
                 await connection.close(1013, "the server is full")
                 return
             try:
-                await self._wait_until_ready(connection)
+                await tasks.first_of(connection.wait_closed(), self._until_ready())
                 await self._serve(connection, hello, access.client_address(connection))
             finally:
                 del self._admitted[connection]
@@ -176,105 +138,65 @@ class TranscriptionServer:
         left = self._settings.max_connection_time - (time.monotonic() - oldest)
         return round(max(left, 0.0) / 60, 2)
 
-    async def _wait_until_ready(self, connection: ServerConnection) -> None:
-        closed = asyncio.ensure_future(connection.wait_closed())
-        try:
-            while self._status.not_ready() is not None and not closed.done():
-                await asyncio.wait({closed}, timeout=_READY_POLL)
-        finally:
-            closed.cancel()
+    async def _until_ready(self) -> None:
+        while self._status.not_ready() is not None:  # noqa: ASYNC110 - shared memory wakes nobody
+            await asyncio.sleep(_READY_POLL)
 
     async def _serve(self, connection: ServerConnection, hello: Hello, address: str) -> None:
-        client = self._make_client(connection, hello, address)
+        client = TranscriptionConnection.begin(connection, hello, address, self._settings)
         limit = self._settings.max_connection_time
-        self._clients[client.session.identity] = client
-        self._introduce(client)
-        client.tell(
-            {
-                "message": "SERVER_READY",
-                "backend": self._transcriber.name,
-                "audio_key": client.started.audio_key,
-                "max_connection_time": limit,
-                "languages": sorted(self._transcriber.languages),
-            }
-        )
-        writer = asyncio.create_task(self._write(client))
+        self._clients[client.identity] = client
+        writer = tasks.start(client.write(), "writer")
         try:
+            self._introduce(client)
+            client.tell(
+                {
+                    "message": "SERVER_READY",
+                    "backend": self._transcriber.name,
+                    "audio_key": client.started.audio_key,
+                    "max_connection_time": limit,
+                    "languages": sorted(self._transcriber.languages),
+                }
+            )
             await asyncio.wait_for(self._listen(client), limit)
         except asyncio.TimeoutError:
             client.tell({"message": "DISCONNECT"})
-            await self._drain(client)
-            await connection.close(1000, "the time limit is reached")
+            await client.close_when_sent("the time limit is reached")
         finally:
             writer.cancel()
             self._dismiss(client)
 
-    def _make_client(
-        self, connection: ServerConnection, hello: Hello, address: str
-    ) -> TranscriptionConnection:
-        policy = SessionPolicy.from_settings(self._settings, stream=hello.stream, reply=hello.reply)
-        session = Session(secrets.token_hex(8), policy, hello.history)
-        started = SessionStarted(
-            session=session.identity,
-            audio_key=secrets.token_urlsafe(18),
-            address=address,
-            language=hello.language or "en",
-            system_prompt=hello.system_prompt,
-            voice=hello.voice,
-            history=hello.history,
-        )
-        return TranscriptionConnection(
-            connection=connection,
-            hello=hello,
-            session=session,
-            started=started,
-            detector=VoiceActivityDetector(),
-            audio=IncomingAudio(hello.audio_format, hello.sample_rate),
-            connected_at=time.monotonic(),
-        )
-
     def _introduce(self, client: TranscriptionConnection) -> None:
         """Make the session known to the language model and the voice."""
         if client.hello.reply:
-            known = replace(client.started, history=client.session.history())
-            self._language_model.put(known)
-            self._voice.put(known)
+            known = client.introduction()
+            for outbox in (self._language_model, self._voice):
+                if not outbox.offer(known):
+                    client.tell({"status": "ERROR", "message": OVERLOADED})
 
     def _dismiss(self, client: TranscriptionConnection) -> None:
-        identity = client.session.identity
-        del self._clients[identity]
-        self._scheduler.forget(identity)
+        del self._clients[client.identity]
+        self._scheduler.forget(client.identity)
         if client.hello.reply:
-            self._language_model.put(SessionEnded(identity))
-            self._voice.put(SessionEnded(identity))
-
-    async def _write(self, client: TranscriptionConnection) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                message = await client.outgoing.get()
-                await client.connection.send(message)
-                client.outgoing.task_done()
-
-    async def _drain(self, client: TranscriptionConnection) -> None:
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(client.outgoing.join(), 1.0)
+            self._language_model.offer(SessionEnded(client.identity))
+            self._voice.offer(SessionEnded(client.identity))
 
     # -- what a client sends -------------------------------------------------------------------
 
     async def _listen(self, client: TranscriptionConnection) -> None:
-        async for message in client.connection:
+        async for message in client.socket:
             try:
                 if isinstance(message, bytes) and message != END_OF_AUDIO.encode():
-                    await self._hear(client, client.audio.take(message))
+                    await self._hear(client, decode_audio(message, client.hello.audio_format))
                 else:
                     self._handle_command(
                         client, message if isinstance(message, str) else message.decode()
                     )
             except ProtocolError as error:
-                client.complain(message, str(error), time.monotonic())
+                client.tell({"status": "ERROR", "message": str(error)})
 
     async def _hear(self, client: TranscriptionConnection, samples: NDArray[np.float32]) -> None:
-        frames = client.detector.feed(samples)
+        frames = client.frames(samples)
         for first in range(0, len(frames), _FRAMES_AT_ONCE):
             for frame, probability in frames[first : first + _FRAMES_AT_ONCE]:
                 self._carry_out(client, client.session.hear(frame, probability, time.monotonic()))
@@ -308,9 +230,9 @@ class TranscriptionServer:
             elif isinstance(event, PredictTurn):
                 self._predict_turn(client, event)
             elif isinstance(event, ToLanguageModel):
-                self._put(client, self._language_model, event.message)
+                self._to_language_model(event.message)
             elif isinstance(event, ToVoice):
-                self._put(client, self._voice, event.message)
+                self._to_voice(event.message)
             else:
                 _log(client, event)
         client.caught_up.set()
@@ -318,14 +240,18 @@ class TranscriptionServer:
     def _job(self, client: TranscriptionConnection, event: Transcribe) -> Job:
         hello = client.hello
         request = TranscriptionRequest(event.audio, hello.language, hello.task, hello.context)
-        return Job(client.session.identity, event, request)
+        return Job(client.identity, event, request)
 
-    def _put(self, client: TranscriptionConnection, outbox: Outbox, message: Message) -> None:
-        try:
-            outbox.put(message)
-        except ChannelFullError as error:
-            logger.error("%s", error)
-            client.tell({"status": "ERROR", "message": "The server is overloaded; try again soon."})
+    def _to_language_model(self, message: Message) -> None:
+        """Tell the language model; a turn whose commit it does not take ends in an error."""
+        if not self._language_model.offer(message) and isinstance(message, Commit):
+            key = message.session, message.turn, message.revision
+            self.handle(ReplyFailed(*key, OVERLOADED))
+
+    def _to_voice(self, message: Message) -> None:
+        """Tell the voice; a turn whose commit it does not take is answered in text alone."""
+        if not self._voice.offer(message) and isinstance(message, Commit):
+            self.handle(SpeechEnded(message.session, message.turn, None, time.monotonic()))
 
     def _predict_turn(self, client: TranscriptionConnection, event: PredictTurn) -> None:
         if self._turn_detector is None:
@@ -333,13 +259,17 @@ class TranscriptionServer:
         work = self._turn_detections.submit(self._turn_detector.probability, event.audio)
 
         def deliver() -> None:
-            if client.session.identity in self._clients:
-                events = client.session.turn_predicted(
-                    event.revision, work.result(), time.monotonic()
-                )
-                self._carry_out(client, events)
+            if work.cancelled() or client.identity not in self._clients:
+                return
+            try:
+                probability = work.result()
+            except ModelError as error:
+                logger.error("%s", error)
+                return  # the turn ends after --wait_unfinished
+            events = client.session.turn_predicted(event.revision, probability, time.monotonic())
+            self._carry_out(client, events)
 
-        work.add_done_callback(lambda _: self._loop.call_soon_threadsafe(deliver))
+        work.add_done_callback(lambda _: tasks.call_in(self._loop, deliver))
 
     def _transcribed(self, job: Job, text: str | None) -> None:
         """In a worker thread of the scheduler."""
@@ -350,12 +280,12 @@ class TranscriptionServer:
                 events = client.session.transcribed(job.event, text, time.monotonic())
                 self._carry_out(client, events)
 
-        self._loop.call_soon_threadsafe(deliver)
+        tasks.call_in(self._loop, deliver)
 
     def _live_dropped(self, job: Job) -> None:
         client = self._clients.get(job.session)
         if client is not None:
-            self._loop.call_soon_threadsafe(client.session.live_dropped, job.event)
+            tasks.call_in(self._loop, client.session.live_dropped, job.event)
 
     # -- the other processes, and time ---------------------------------------------------------
 
@@ -391,11 +321,8 @@ class TranscriptionServer:
                     continue
                 self._carry_out(client, client.session.tick(now))
                 if client.session.finished(now) and client.closing is None:
-                    client.closing = asyncio.create_task(self._close_when_sent(client))
-
-    async def _close_when_sent(self, client: TranscriptionConnection) -> None:
-        await self._drain(client)
-        await client.connection.close(1000, "all is said")
+                    closing = client.close_when_sent("all is said")
+                    client.closing = tasks.start(closing, "closing")
 
     def close(self) -> None:
         self._scheduler.close()
@@ -411,7 +338,7 @@ def _log(client: TranscriptionConnection, timeline: TurnTimeline) -> None:
     ahead = "prepared ahead" if timeline.speculative else "made after the commit"
     logger.info(
         "%s turn %d, ms since the end of speech: %s (%s)",
-        client.session.identity,
+        client.identity,
         timeline.turn,
         times,
         ahead,
@@ -420,6 +347,7 @@ def _log(client: TranscriptionConnection, timeline: TurnTimeline) -> None:
 
 async def _serve(settings: Settings, links: Links, stop: threading.Event) -> None:
     status = links.status
+    beat = partial(status.beat, Service.TRANSCRIPTION)
     inbox = Inbox(links.llm_queue, links.authkey)
     language_model = Outbox(links.transcription_queue, links.authkey)
     voice = Outbox(links.audio_queue, links.authkey)
@@ -427,37 +355,32 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     port = open_port(settings, "transcription", access=access, max_size=settings.max_message_bytes)
     async with port as handler:
         status.report(Service.TRANSCRIPTION, Phase.WAITING)
-        while not stop.is_set() and not await asyncio.to_thread(
-            status.wait_for, Service.VOICE, _TICK
-        ):
-            status.beat(Service.TRANSCRIPTION)
-        if stop.is_set():
+        if not await neighbour_is_ready(Service.VOICE, status, stop, beat):
             return
         status.report(Service.TRANSCRIPTION, Phase.LOADING)
-        transcriber = await asyncio.to_thread(load, settings, links.choice.transcription)
-        detector = await asyncio.to_thread(load_turn_detector, settings)
+        pick = links.choice.transcription
+        transcriber = await tasks.in_thread("load", lambda: load(settings, pick))
+        detector = await tasks.in_thread("load", lambda: load_turn_detector(settings))
         server = TranscriptionServer(settings, status, transcriber, detector, language_model, voice)
         handler.set_result(server.handle_connection)
         status.report(Service.TRANSCRIPTION, Phase.READY)
         logger.info("listening for audio on port %d", settings.transcription_port)
-        clock = asyncio.create_task(server.keep_time())
-        async for message in received(inbox, stop, lambda: status.beat(Service.TRANSCRIPTION)):
+        clock = tasks.start(server.keep_time(), "clock")
+        async for message in received(inbox, stop, beat):
             server.notice_restarts()
             if message is not None:
                 server.handle(message)
-            if clock.done():
-                clock.result()
         clock.cancel()
         server.close()
     for outbox in (language_model, voice):
         outbox.close()
-    inbox.close()
+    await inbox.close()
 
 
 def run(settings: Settings, links: Links) -> None:
     """The body of the process: load the transcriber, then serve until asked to stop."""
     with child_process(Service.TRANSCRIPTION, links) as stop:
-        asyncio.run(_serve(settings, links, stop))
+        tasks.run(_serve(settings, links, stop))
 
 
 def load(settings: Settings, pick: Pick) -> Transcriber:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from fusion import tasks
 from fusion.models import hub
 
 WHISPER = "whisper"
@@ -177,7 +178,7 @@ def _metered(folder: Path, meter: Meter) -> Iterator[None]:
         while not done.wait(POLL_SECONDS):
             meter.at(_largest_file(folder))
 
-    follower = threading.Thread(target=follow, name="download-progress", daemon=True)
+    follower = tasks.thread("download-progress", follow)
     follower.start()
     try:
         yield

@@ -6,7 +6,6 @@ on. Whichever side closes first, the other gets its close code and reason.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import ssl
@@ -17,6 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from fusion import tasks
 from fusion.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -92,13 +92,11 @@ def loopback(host: str) -> str:
 
 async def _relay(client: WebSocket, server: ClientConnection) -> None:
     """Hand messages on both ways until one side closes."""
-    upward = asyncio.create_task(_to_server(client, server))
+    upward = tasks.start(_to_server(client, server), "relay")
     try:
         await _to_client(client, server)
     finally:
         upward.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await upward
 
 
 async def _to_server(client: WebSocket, server: ClientConnection) -> None:
