@@ -55,15 +55,17 @@ bench: models $(DEV_STAMP) ## measure voice to voice latency
 # One set of versions: each file is locked on top of the one before it. torch stays out, since its
 # build depends on the machine. UPGRADE=--upgrade takes newer versions.
 UPGRADE ?=
+RUN_REQUIREMENTS := requirements.txt requirements-piper.txt
 UV_COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock' $(UPGRADE)
 lock: $(VENV)/bin/python ## write the lock files from requirements*.txt
 	@$(VENV)/bin/python $(INSTALL) uv==0.13.9
-	$(UV_COMPILE) requirements.txt -o requirements.lock
-	$(UV_COMPILE) -c requirements.lock requirements.txt requirements-dev.txt -o requirements-dev.lock
+	$(UV_COMPILE) $(RUN_REQUIREMENTS) -o requirements.lock
+	$(UV_COMPILE) -c requirements.lock $(RUN_REQUIREMENTS) requirements-dev.txt \
+		-o requirements-dev.lock
 	grep -v '^torch==' requirements-torch.txt | $(UV_COMPILE) -c requirements-dev.lock \
 		--excludes requirements-torch.excludes \
-		requirements.txt requirements-dev.txt - -o requirements-torch.lock
+		$(RUN_REQUIREMENTS) requirements-dev.txt - -o requirements-torch.lock
 
 clean: ## remove the environments and what the tools left; models stay in their cache
 	rm -rf $(VENV) $(TORCH_VENV) $(IMAGE_VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache reply.wav

@@ -202,6 +202,11 @@ def _voice(settings: Settings, machine: Machine) -> Pick:
         return _named(VOICES, settings.tts_backend, machine, "--tts_backend")
     if machine.gpu and not _missing(VOICES["whisperspeech"], machine):
         return Pick("whisperspeech", _place(machine))
+    if _missing(VOICES["piper"], machine):
+        raise ConfigurationError(
+            "No voice is installed: install Piper with `pip install 'whisperfusion[piper]'` (in a "
+            "checkout `make run` does it), or choose another one by --tts_backend."
+        )
     return Pick("piper", _cpu_reason(machine, "WhisperSpeech is not installed"))
 
 

@@ -31,10 +31,15 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass
 class RunningServer:
-    """`main.py` in a process of its own, with its log in a file. `flags` go to its command line."""
+    """`main.py` in a process of its own, with its log in a file. `flags` go to its command line.
+
+    `command` is another program that does the same, and `folder` the one that it is started in.
+    """
 
     flags: tuple[str, ...] = ()
     ports: list[int] = field(default_factory=lambda: free_ports(3))
+    command: tuple[str, ...] = (sys.executable, "main.py")
+    folder: Path = ROOT
 
     def __post_init__(self) -> None:
         self.transcription_port, self.speech_port, self.web_port = self.ports
@@ -54,11 +59,11 @@ class RunningServer:
 
     def start(self, timeout: float = 150.0) -> RunningServer:
         """Start and wait until the whole pipeline is ready."""
-        command = [sys.executable, "main.py", "--host", "127.0.0.1"]
+        command = [*self.command, "--host", "127.0.0.1"]
         for name in ("transcription_port", "speech_port", "web_port"):
             command += [f"--{name}", str(getattr(self, name))]
         self._process = subprocess.Popen(
-            [*command, *self.flags], cwd=ROOT, stdout=self._log, stderr=subprocess.STDOUT
+            [*command, *self.flags], cwd=self.folder, stdout=self._log, stderr=subprocess.STDOUT
         )
         self.wait_until_ready(timeout)
         return self
@@ -68,7 +73,9 @@ class RunningServer:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise AssertionError(f"main.py ended with {self._process.returncode}:\n{self.log}")
+                raise AssertionError(
+                    f"the server ended with {self._process.returncode}:\n{self.log}"
+                )
             if self.health()[0] == 200:
                 return
             time.sleep(0.1)

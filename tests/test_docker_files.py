@@ -286,7 +286,11 @@ def locked() -> dict[str, str]:
 
 def test_the_lock_meets_what_is_asked_for() -> None:
     versions = locked()
-    asked = [DOCKER / "requirements-gpu.in", ROOT / "requirements.txt"]
+    asked = [
+        DOCKER / "requirements-gpu.in",
+        ROOT / "requirements.txt",
+        ROOT / "requirements-piper.txt",
+    ]
     for path in asked:
         for line in path.read_text().splitlines():
             entry = line.split("#")[0].strip()

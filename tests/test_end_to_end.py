@@ -211,9 +211,8 @@ async def test_bad_audio_harms_only_its_sender(server: RunningServer) -> None:
         async with connect(f"ws://127.0.0.1:{server.transcription_port}/") as socket:
             await socket.send('{"uid": "bad"}')
             await socket.recv()
-            await socket.send(b"abc")
-            assert "whole number of float32 samples" in json.loads(await socket.recv())["message"]
-            await socket.send(np.full(512, np.nan, "<f4").tobytes())
+            for _ in range(20):
+                await socket.send(np.full(512, np.nan, "<f4").tobytes())
             assert "not finite" in json.loads(await socket.recv())["message"]
             await socket.send('{"command": "dance"}')
             assert "Expected" in json.loads(await socket.recv())["message"]

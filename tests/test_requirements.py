@@ -22,7 +22,7 @@ def _name(text: str) -> str:
 def _requirements(path: Path) -> dict[str, str]:
     """Name to reason of each line of a requirements file."""
     lines = [line for line in path.read_text("utf-8").splitlines() if re.match(r"\w", line)]
-    return {_name(re.split(r"[=<\s]", line)[0]): line.partition("#")[2].strip() for line in lines}
+    return {_name(re.split(r"[=<>\s]", line)[0]): line.partition("#")[2].strip() for line in lines}
 
 
 def _locked(name: str) -> Pins:

@@ -150,6 +150,11 @@ def test_what_the_image_starts_with_can_be_gone_round() -> None:
         (replace(IMAGE, packages=TORCH_PACKAGES), {"phi": True}, "package tensorrt_llm is not in"),
         (IMAGE, {"llm_backend": "transformers"}, "needs the package transformers>=4.56, which"),
         (LAPTOP, {"tts_backend": "whisperspeech"}, "needs the package torch, which is not"),
+        (
+            replace(LAPTOP, packages=CPU_PACKAGES - {"piper"}),
+            {},
+            "No voice is installed: install Piper with `pip install 'whisperfusion[piper]'`",
+        ),
         (LAPTOP, {"llm_backend": "transformers"}, "--llm_backend transformers needs"),
     ],
 )

@@ -186,7 +186,7 @@ async def test_a_missing_library_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    sentence = r"microphone needs the package.*requirements-microphone"
+    sentence = r"microphone needs the package.*pip install sounddevice"
     with pytest.raises(FusionError, match=sentence), microphone(16_000, 512):
         pass
     monkeypatch.delitem(sys.modules, "sounddevice")

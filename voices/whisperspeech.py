@@ -293,8 +293,8 @@ def _import_library() -> Any:
         return importlib.import_module("whisperspeech.pipeline")
     except (ImportError, OSError) as error:  # OSError: a torchaudio that is not this torch's
         raise ConfigurationError(
-            f"WhisperSpeech cannot be imported ({error}): install the packages that "
-            "requirements-torch.txt names, and the torchaudio of the installed torch."
+            f"WhisperSpeech cannot be imported ({error}): install what requirements-torch.txt "
+            "names (the extra gpu), and the torchaudio of the installed torch."
         ) from error
 
 

@@ -6,26 +6,26 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import secrets
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-import soxr
-from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from fusion.messages import SessionStarted
 from fusion.settings import Settings
 from whisper_live.handshake import Hello
+from whisper_live.incoming_audio import IncomingAudio
 from whisper_live.session import Session, SessionPolicy
-from whisper_live.transcribers.base import SAMPLE_RATE
 from whisper_live.vad import VoiceActivityDetector
 
 logger = logging.getLogger(__name__)
 
 # Messages that wait for a client that does not read; beyond them it is gone.
 _MOST_UNSENT = 512
+
+_COMPLAINT_INTERVAL = 1.0
 
 
 @dataclass(eq=False)
@@ -37,9 +37,10 @@ class TranscriptionConnection:
     session: Session
     started: SessionStarted
     detector: VoiceActivityDetector
-    resampler: soxr.ResampleStream | None
+    audio: IncomingAudio
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
     closing: asyncio.Task[None] | None = None
+    complained_at: dict[type, float] = field(default_factory=dict)
     _unsent: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(_MOST_UNSENT))
 
     @classmethod
@@ -58,10 +59,8 @@ class TranscriptionConnection:
             voice=hello.voice,
             history=hello.history,
         )
-        resampler = None
-        if hello.sample_rate != SAMPLE_RATE:
-            resampler = soxr.ResampleStream(hello.sample_rate, SAMPLE_RATE, 1, dtype="float32")
-        return cls(socket, hello, session, started, VoiceActivityDetector(), resampler)
+        audio = IncomingAudio(hello.audio_format, hello.sample_rate)
+        return cls(socket, hello, session, started, VoiceActivityDetector(), audio)
 
     @property
     def identity(self) -> str:
@@ -93,8 +92,9 @@ class TranscriptionConnection:
             await asyncio.wait_for(self._unsent.join(), 1.0)
         await self.socket.close(1000, reason)
 
-    def frames(self, samples: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], float]]:
-        """Turn samples at the client's rate into whole frames with their speech probability."""
-        if self.resampler is not None:
-            samples = self.resampler.resample_chunk(samples)
-        return self.detector.feed(samples)
+    def complain(self, message: str | bytes, sentence: str, now: float) -> None:
+        """Tell what is wrong with a message; once a second is enough for a stream of its kind."""
+        kind = type(message)
+        if now - self.complained_at.get(kind, -math.inf) >= _COMPLAINT_INTERVAL:
+            self.complained_at[kind] = now
+            self.tell({"status": "ERROR", "message": sentence})

@@ -7,10 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fusion.errors import ProtocolError
+from whisper_live.incoming_audio import FORMATS
+from whisper_live.languages import AUTOMATIC, language_code
 
 END_OF_AUDIO = "END_OF_AUDIO"
 
@@ -18,8 +17,6 @@ _LONGEST_TEXT = 4000
 _LONGEST_HISTORY = 100
 _SAMPLE_RATES = range(8_000, 192_001)
 _EXAMPLE = '{"uid": "me", "language": "en", "task": "transcribe"}'
-
-_FORMATS: dict[str, tuple[str, int]] = {"float32": ("<f4", 4), "int16": ("<i2", 2)}
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def parse_hello(message: str | bytes, languages: Collection[str]) -> Hello:
         uid=str(uid),
         language=_language(fields, languages),
         task=_one_of(fields, "task", ("transcribe", "translate")),
-        audio_format=_one_of(fields, "audio_format", tuple(_FORMATS)),
+        audio_format=_one_of(fields, "audio_format", tuple(FORMATS)),
         sample_rate=_sample_rate(fields),
         stream=_flag(fields, "stream", False),
         reply=_flag(fields, "reply", True),
@@ -94,23 +91,6 @@ def parse_command(message: str) -> Command:
     return Command(name)
 
 
-def decode_audio(data: bytes, audio_format: str) -> NDArray[np.float32]:
-    """Samples of a binary message as float32 in [-1, 1]. Raises ProtocolError."""
-    dtype, width = _FORMATS[audio_format]
-    if len(data) % width:
-        raise ProtocolError(
-            f"{len(data)} bytes are no whole number of {audio_format} samples; "
-            f"send little-endian mono audio with {width} bytes a sample."
-        )
-    samples = np.frombuffer(data, dtype)
-    if audio_format == "int16":
-        return samples.astype(np.float32) / 32768.0
-    if not np.isfinite(samples).all():
-        raise ProtocolError("The audio holds samples that are not finite numbers; is it float32?")
-    clipped: NDArray[np.float32] = np.clip(samples, -1.0, 1.0).astype(np.float32)
-    return clipped
-
-
 def _json_object(message: str, example: str) -> dict[str, Any]:
     try:
         fields = json.loads(message)
@@ -123,14 +103,15 @@ def _json_object(message: str, example: str) -> dict[str, Any]:
 
 def _language(fields: dict[str, Any], languages: Collection[str]) -> str | None:
     language = fields.get("language", "en")
-    if language is None:
+    if language is None or (isinstance(language, str) and language.lower() == AUTOMATIC):
         return next(iter(languages)) if len(languages) == 1 else None
-    if not isinstance(language, str) or language not in languages:
-        known = ", ".join(sorted(languages)[:12]) + (", …" if len(languages) > 12 else "")
+    code = language_code(language, languages) if isinstance(language, str) else None
+    if code is None:
         raise ProtocolError(
-            f"The language {language!r} is not known to this server's model; it knows {known}."
+            f"The language {language!r} is not known to this server's model; it knows "
+            f'"{AUTOMATIC}", which detects it, and {", ".join(sorted(languages))}.'
         )
-    return language
+    return code
 
 
 def _one_of(fields: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:

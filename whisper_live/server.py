@@ -44,7 +44,7 @@ from whisper_live.events import (
     Transcribe,
     TurnTimeline,
 )
-from whisper_live.handshake import END_OF_AUDIO, Hello, decode_audio, parse_command, parse_hello
+from whisper_live.handshake import END_OF_AUDIO, Hello, parse_command, parse_hello
 from whisper_live.scheduler import Job, Scheduler
 from whisper_live.transcribers.base import Transcriber, TranscriptionRequest
 
@@ -187,16 +187,16 @@ class TranscriptionServer:
         async for message in client.socket:
             try:
                 if isinstance(message, bytes) and message != END_OF_AUDIO.encode():
-                    await self._hear(client, decode_audio(message, client.hello.audio_format))
+                    await self._hear(client, client.audio.take(message))
                 else:
                     self._handle_command(
                         client, message if isinstance(message, str) else message.decode()
                     )
             except ProtocolError as error:
-                client.tell({"status": "ERROR", "message": str(error)})
+                client.complain(message, str(error), time.monotonic())
 
     async def _hear(self, client: TranscriptionConnection, samples: NDArray[np.float32]) -> None:
-        frames = client.frames(samples)
+        frames = client.detector.feed(samples)
         for first in range(0, len(frames), _FRAMES_AT_ONCE):
             for frame, probability in frames[first : first + _FRAMES_AT_ONCE]:
                 self._carry_out(client, client.session.hear(frame, probability, time.monotonic()))

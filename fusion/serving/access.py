@@ -77,21 +77,26 @@ class AccessPolicy:
         return _canonical(peer)
 
     def _is_proxy(self, address: str) -> bool:
-        try:
-            known = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(known in network for network in self._proxies)
+        known = _unmapped(address)
+        return known is not None and any(known in network for network in self._proxies)
 
 
 def _canonical(address: str) -> str:
     """One name for one machine: this one is the same over IPv4 and IPv6."""
+    known = _unmapped(address)
+    if known is None:
+        return address
+    return "localhost" if known.is_loopback else str(known)
+
+
+def _unmapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address, of IPv4 where a socket for both says it in IPv6; None if it is none."""
     try:
         known = ipaddress.ip_address(address)
     except ValueError:
-        return address
+        return None
     mapped = known.ipv4_mapped if isinstance(known, ipaddress.IPv6Address) else None
-    return "localhost" if (mapped or known).is_loopback else str(mapped or known)
+    return mapped or known
 
 
 def query(connection: ServerConnection, name: str) -> str | None:

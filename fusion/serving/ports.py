@@ -1,9 +1,10 @@
-"""A WebSocket port that takes clients in before the model behind it is loaded."""
+"""Sockets that listen, and a WebSocket port that takes clients in before its model is loaded."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from websockets.asyncio.server import ServerConnection, serve
@@ -14,6 +15,34 @@ from fusion.serving.access import AccessPolicy
 from fusion.settings import Settings
 
 ConnectionHandler = Callable[[ServerConnection, AccessPolicy], Awaitable[None]]
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Return listening sockets, one for each address of a host; "::" takes IPv4 clients as well.
+
+    An empty host means every IPv4 address. Raises OSError.
+    """
+    found = socket.getaddrinfo(
+        host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    listeners: list[socket.socket] = []
+    with contextlib.ExitStack() as unless_all_are_open:
+        for family, _, _, _, address in dict.fromkeys(found):
+            both = family == socket.AF_INET6 and address[0] == "::"
+            listener = socket.create_server(
+                (str(address[0]), port),
+                family=family,
+                backlog=128,
+                dualstack_ipv6=both and socket.has_dualstack_ipv6(),
+            )
+            unless_all_are_open.enter_context(listener)
+            # Connections inherit it. asyncio sets it itself for sockets that it makes, but not for
+            # given ones, and small messages then wait up to 40 ms for those before them to be
+            # acknowledged.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listeners.append(listener)
+        unless_all_are_open.pop_all()
+    return listeners
 
 
 @contextlib.asynccontextmanager
@@ -34,20 +63,25 @@ async def open_port(
         await serve_client(connection, access)
 
     try:
-        port = await serve(
-            on_connection,
-            settings.host,
-            number,
-            ssl=tls.ssl_context(settings),
-            process_request=access.process_request,
-            compression=None,
-            max_size=max_size,
-        )
+        listeners = listen(settings.host, number)
     except OSError as error:
         raise ConfigurationError(
             f"Port {number} for {purpose} cannot be opened ({error.strerror}); "
             f"stop the program that uses it or choose another with --{setting}."
         ) from error
+    servers = [
+        await serve(
+            on_connection,
+            sock=listener,
+            ssl=tls.ssl_context(settings),
+            process_request=access.process_request,
+            compression=None,
+            max_size=max_size,
+        )
+        for listener in listeners
+    ]
     yield handler  # an error of the body comes out at once, and ends the process with its sockets
-    port.close()
-    await port.wait_closed()
+    for server in servers:
+        server.close()
+    for server in servers:
+        await server.wait_closed()

@@ -31,6 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fusion import tasks
 from fusion.errors import ConfigurationError
+from fusion.serving.ports import listen
 from fusion.serving.relay import Relay
 from fusion.serving.tls import loopback_context, ssl_context
 from fusion.settings import Settings
@@ -38,7 +39,8 @@ from fusion.status import Service, ServiceStatus
 
 logger = logging.getLogger(__name__)
 
-PAGE = Path(__file__).resolve().parents[2] / "web"
+_INSTALLED = Path(__file__).with_name("page")
+PAGE = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "web"
 RETRY_AFTER = 2  # seconds; models take from two seconds to some minutes to load
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
@@ -74,10 +76,10 @@ class WebServer:
     def start(self) -> None:
         """Listen. Raises ConfigurationError, when the port is taken for example."""
         context = ssl_context(self._settings)
-        listener = _listen(self._settings.host, self._settings.web_port)
-        self._port = listener.getsockname()[1]
+        listeners = _listen(self._settings.host, self._settings.web_port)
+        self._port = listeners[0].getsockname()[1]
         self._server = uvicorn.Server(self._configuration(context))
-        self._thread = tasks.thread("web", self._server.run, [listener])
+        self._thread = tasks.thread("web", self._server.run, listeners)
         self._thread.start()
         deadline = time.monotonic() + START_TIMEOUT
         while not self._server.started:
@@ -182,19 +184,12 @@ class _StatusMetrics(Collector):
         yield restarts
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Bound here and not in the thread, where nobody would see it fail."""
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets. Bound here and not in the thread, where nobody would see them fail."""
     try:
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        listener = socket.create_server(found[0][4][:2], family=found[0][0], backlog=128)
+        return listen(host, port)
     except OSError as error:
         raise ConfigurationError(
             f"the web page cannot be served on {host}:{port} ({error.strerror}): "
             "stop the program that uses this port, or choose another with --web_port."
         ) from error
-    # Connections inherit it. asyncio sets it itself for sockets that it makes, but not for this
-    # one, and small messages then wait up to 40 ms for the ones before them to be acknowledged.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener

@@ -45,7 +45,8 @@ from whisper_live.client.sound_files import read_wav, write_wav
 from whisper_live.client.terminal import Screen
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDINGS = ROOT / "tests" / "audio"
+_INSTALLED = Path(__file__).with_name("recordings")
+RECORDINGS = _INSTALLED if _INSTALLED.is_dir() else ROOT / "tests" / "audio"
 QUESTION = "brooklyn_bridge.wav"
 REPLY = "reply.wav"
 
@@ -132,8 +133,9 @@ def running_server(settings: Settings, arguments: Sequence[str]) -> Iterator[Non
         return
     print("Starting the server ...")
     # The page is not needed, and what the server logs would break up the lines printed here.
-    command = [sys.executable, "main.py", "--web_port", "0", "--log_level", "warning", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT)
+    command = [sys.executable, str(ROOT / "whisperfusion.py")]
+    command += ["--web_port", "0", "--log_level", "warning", *arguments]
+    process = subprocess.Popen(command)
     try:
         wait_until_ready(settings, process)
         yield

@@ -81,8 +81,8 @@ def _open_stream(kind: str, device: str, rate: int, callback: Any, **options: in
         import sounddevice
     except ImportError as error:
         raise FusionError(
-            f"The {device} needs the package sounddevice: python -m pip install "
-            "-r requirements-microphone.txt. Without it, use --file and --save."
+            f"The {device} needs the package sounddevice, which the extra microphone brings "
+            "(python -m pip install sounddevice). Without it, use --file and --save."
         ) from error
     except OSError as error:
         raise FusionError(

@@ -1,0 +1,90 @@
+"""WhisperFusion: speak, and your own computer answers aloud.
+
+Starts and watches the three servers and serves the web page. `--help-all` lists every setting.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+# Nothing else is imported here: every spawned service imports this module, and needs nothing of it.
+
+OLDEST_PYTHON = (3, 10)
+OURS = ("fusion", "language_models", "llm_service", "tts_service", "voices", "whisper_live")
+
+
+def main() -> int:
+    """Run until Ctrl-C, SIGTERM or a fault that a restart cannot mend; the exit status.
+
+    Where the packages are missing, one sentence says what to run instead.
+    """
+    if sys.version_info < OLDEST_PYTHON:
+        return _wrong_python(
+            f"{sys.executable} is Python {sys.version.split()[0]}, which is too old"
+        )
+    try:
+        return run()
+    except ModuleNotFoundError as error:
+        name = str(error.name).partition(".")[0]
+        if name in OURS:
+            raise
+        return _wrong_python(f"{sys.executable} has no package {name}")
+
+
+def _wrong_python(reason: str) -> int:
+    folder = Path(__file__).resolve().parent
+    if Path(folder, "Makefile").is_file():
+        remedy = f"start WhisperFusion with `make run` in {folder}, which installs what it needs"
+    else:
+        remedy = "install whisperfusion again with pip, for Python 3.10 to 3.13"
+    print(f"{reason}: {remedy}.", file=sys.stderr)
+    return 1
+
+
+def run() -> int:
+    """Run, where everything is installed; the exit status."""
+    import llm_service
+    import tts_service
+    from fusion import logs, tasks
+    from fusion.command_line import parse
+    from fusion.errors import FusionError
+    from fusion.selection import choose, survey
+    from fusion.serving import tls
+    from fusion.serving.banner import startup_banner
+    from fusion.serving.web import WebServer
+    from fusion.status import Service
+    from fusion.supervisor import Supervisor
+    from whisper_live import server
+
+    settings = parse()
+    logs.configure(settings.log_level, "main")
+    threading.excepthook = tasks.end_process_for_thread
+    try:
+        settings = tls.with_certificate(settings)
+        choice = choose(settings, survey(settings))
+        supervisor = Supervisor(
+            settings,
+            choice,
+            {
+                Service.VOICE: tts_service.run,
+                Service.TRANSCRIPTION: server.run,
+                Service.LANGUAGE_MODEL: llm_service.run,
+            },
+        )
+        web = WebServer(settings, supervisor.links.status)
+        if settings.web_port:
+            web.start()
+            print(startup_banner(settings, web.port), flush=True)
+        try:
+            return supervisor.run()
+        finally:
+            web.stop()
+    except FusionError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
