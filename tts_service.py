@@ -38,6 +38,7 @@ from fusion.messages import (
 from fusion.receiving import received
 from fusion.selection import VOICES, Pick, module
 from fusion.serving.access import AccessPolicy, query
+from fusion.serving.health import Health
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service
@@ -256,7 +257,7 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     beat = partial(status.beat, Service.VOICE)
     inbox = Inbox(links.audio_queue, links.authkey)
     transcription = Outbox(links.llm_queue, links.authkey)
-    access = AccessPolicy(settings, status.not_ready)
+    access = AccessPolicy(settings, Health(status))
     async with open_port(settings, "speech", access=access, max_size=_MOST_HEARD) as handler:
         status.report(Service.VOICE, Phase.LOADING)
         voice = await tasks.in_thread("load", lambda: load(settings, links.choice.voice))

@@ -21,10 +21,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from fusion.audio import SAMPLE_RATE
 from fusion.settings import Settings
 from tests.recordings import FOLDER
 from whisper_live.client.sound_files import read_wav
-from whisper_live.transcribers.base import SAMPLE_RATE, WINDOW_SECONDS, TranscriptionRequest
+from whisper_live.transcribers.base import (
+    WINDOW_SECONDS,
+    TranscriptionRequest,
+)
 
 Figures = dict[str, float]
 

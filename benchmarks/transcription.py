@@ -27,13 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.figures import median, p95, report
+from fusion.audio import SAMPLE_RATE
 from fusion.settings import Settings
 from tests.running import RunningServer
 from whisper_live.client import Server, Transcript, talk
 from whisper_live.client.sound_files import read_wav
 from whisper_live.transcribers import faster_whisper
 from whisper_live.transcribers.base import (
-    SAMPLE_RATE,
     WINDOW_SECONDS,
     Transcriber,
     TranscriptionRequest,

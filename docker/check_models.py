@@ -18,6 +18,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from fusion.audio import SAMPLE_RATE
 from fusion.command_line import parse
 from fusion.errors import FusionError, ModelError
 from fusion.selection import (
@@ -32,7 +33,10 @@ from fusion.selection import (
 from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
 from voices.base import Voice
-from whisper_live.transcribers.base import SAMPLE_RATE, Transcriber, TranscriptionRequest
+from whisper_live.transcribers.base import (
+    Transcriber,
+    TranscriptionRequest,
+)
 
 SENTENCE = "The little boat came back to the harbour before it was dark."
 QUESTION = "Name three colours of the rainbow."

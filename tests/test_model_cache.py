@@ -187,3 +187,16 @@ def test_two_processes_that_fetch_at_once_download_it_once(
     assert sum(output.count("half way") for output, _ in results) == 1
     assert sum("another process is fetching it" in errors for _, errors in results) == 1
     assert _contents(tmp_path / "whisper" / "toy") == CONTENT
+
+
+def test_who_waits_too_long_for_another_fetch_is_told(
+    full_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_cache, "LOCK_SECONDS", 0.3)
+    other = _start_fetch(tmp_path, 60)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "half way\n"
+    with pytest.raises(ConfigurationError, match="for an hour"):
+        lookup.fetch("toy", tmp_path)
+    other.kill()
+    other.communicate(timeout=20)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 from fusion import command_line
 from fusion.errors import EXIT_CONFIGURATION, ConfigurationError
+from fusion.models import __main__ as command
 from fusion.models import lookup, table
 from fusion.models.__main__ import main as models_command
 from fusion.models.sources import KINDS, LLM, TURN, VOICE, WHISPER, Model
@@ -63,33 +63,15 @@ def test_a_voice_carries_its_configuration() -> None:
             ]
 
 
-@pytest.mark.parametrize("home", [None, "/somewhere/cache"])
-def test_the_default_cache_is_that_of_the_settings(home: str | None) -> None:
-    environment = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME",)}
-    environment.pop("WHISPERFUSION_CACHE", None)
-    if home:
-        environment["XDG_CACHE_HOME"] = home
-    code = (
-        "from fusion import command_line; from fusion.models import lookup;"
-        "folder = lookup.default_cache();"
-        "print(folder == command_line.parse([]).cache_folder, folder)"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    expected = Path(home or "~/.cache", "whisperfusion").expanduser()
-    assert result.stdout.strip() == f"True {expected}"
-
-
-def test_the_cache_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_fetches_into_the_cache_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+    monkeypatch.setattr(command, "fetch", lambda name, cache: asked.append(cache) or tmp_path)
     monkeypatch.setenv("WHISPERFUSION_CACHE", "/elsewhere")
-    assert lookup.default_cache() == Path("/elsewhere") == command_line.parse([]).cache_folder
+    assert command.main(["toy"]) == 0
+    assert command.main(["--cache", str(tmp_path), "toy"]) == 0
+    assert asked == [command_line.parse([]).cache_folder, tmp_path]
 
 
 def test_importing_the_table_imports_nothing_but_the_standard_library() -> None:

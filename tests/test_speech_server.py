@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from fusion.audio import SPEECH_RATE
 from fusion.errors import ModelError
 from fusion.messages import (
     Commit,
@@ -28,11 +29,12 @@ from fusion.messages import (
     SpeechEnded,
 )
 from fusion.serving.access import AccessPolicy
+from fusion.serving.health import Health
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
+from fusion.status import ServiceStatus
 from tests.running import free_ports
 from tts_service import SpeechServer
-from voices.base import OUTPUT_RATE
 from voices.sending import UNSPOKEN
 
 
@@ -40,7 +42,7 @@ class Humming:
     """A voice that says a tenth of a second for each word, at once; two words it fails on."""
 
     name = "humming"
-    sample_rate = OUTPUT_RATE
+    sample_rate = SPEECH_RATE
     max_concurrent = 1
     speakers: tuple[str, ...] = ()
 
@@ -64,7 +66,7 @@ class Humming:
                 raise ModelError("Out of breath.")
             if "bug" in word:
                 raise KeyError(word)
-            yield np.full(OUTPUT_RATE // 10, 0.5, np.float32)
+            yield np.full(SPEECH_RATE // 10, 0.5, np.float32)
 
     def close(self) -> None:
         pass
@@ -105,7 +107,7 @@ async def running() -> AsyncIterator[Running]:
     reports: list[Message] = []
     voice = Humming()
     server = SpeechServer(voice, settings, reports.append)
-    access = AccessPolicy(settings, lambda: None)
+    access = AccessPolicy(settings, Health(ServiceStatus()))
     async with open_port(settings, "speech", access=access, max_size=4096) as handler:
         handler.set_result(server.handle_connection)
         yield Running(server, voice, port, reports)
@@ -116,7 +118,7 @@ async def whole_reply(socket: ClientConnection) -> float:
     """Seconds of sound of the next message, which an old client gets as one."""
     sound = await asyncio.wait_for(socket.recv(), 5)
     assert isinstance(sound, bytes)
-    return len(sound) / 4 / OUTPUT_RATE
+    return len(sound) / 4 / SPEECH_RATE
 
 
 async def messages_until(socket: ClientConnection, event: str) -> list[dict[str, Any] | float]:
@@ -125,7 +127,7 @@ async def messages_until(socket: ClientConnection, event: str) -> list[dict[str,
     while True:
         message = await asyncio.wait_for(socket.recv(), 5)
         if isinstance(message, bytes):
-            got.append(len(message) / 4 / OUTPUT_RATE)
+            got.append(len(message) / 4 / SPEECH_RATE)
         else:
             got.append(json.loads(message))
             if got[-1]["event"] == event:  # type: ignore[index]

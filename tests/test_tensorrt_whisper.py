@@ -17,9 +17,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fusion.audio import SAMPLE_RATE
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
-from whisper_live.transcribers.base import NOTHING_HEARD, SAMPLE_RATE, TranscriptionRequest
+from whisper_live.transcribers.base import (
+    NOTHING_HEARD,
+    TranscriptionRequest,
+)
 
 pytestmark = pytest.mark.torch
 

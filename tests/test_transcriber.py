@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusion.audio import SAMPLE_RATE
 from fusion.command_line import parse
 from fusion.errors import ModelError
 from fusion.models.lookup import resolve
@@ -20,7 +21,6 @@ from whisper_live.scheduler import Job, Scheduler
 from whisper_live.transcribers import faster_whisper as subject
 from whisper_live.transcribers.base import (
     NOTHING_HEARD,
-    SAMPLE_RATE,
     TranscriptionRequest,
 )
 from whisper_live.transcribers.faster_whisper import FasterWhisper

@@ -95,10 +95,10 @@ def test_a_browser_keeps_files_but_asks_whether_they_changed(web: WebServer) -> 
 
 
 def test_health_tells_why_it_is_not_ready(web: WebServer, status: ServiceStatus) -> None:
-    assert (get(web, "/healthz").status_code, get(web, "/healthz").text) == (200, "ok")
+    assert (get(web, "/healthz").status_code, get(web, "/healthz").text) == (200, "ok\n")
     status.report(Service.VOICE, Phase.LOADING)
     response = get(web, "/healthz")
-    assert (response.status_code, response.text) == (503, "loading the voice")
+    assert (response.status_code, response.text) == (503, "loading the voice\n")
     assert int(response.headers["retry-after"]) > 0
 
 

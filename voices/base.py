@@ -8,9 +8,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-OUTPUT_RATE = 24_000
-"""Hz; what goes to clients. A voice of another rate is resampled by the speech server."""
-
 
 class Voice(Protocol):
     """A loaded voice. Constructed by its own file's `load(settings)`."""

@@ -14,13 +14,13 @@ import numpy as np
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from fusion.audio import SPEECH_RATE
 from fusion.messages import ClauseSpoken, Message, SessionStarted, SpeechEnded, SpeechStarted
-from voices.base import OUTPUT_RATE
 from voices.speech import Speech, Speeches, SpokenClause
 
 UNSPOKEN = "The voice failed, so this reply is not spoken to its end."
 
-_CHUNK = OUTPUT_RATE // 10
+_CHUNK = SPEECH_RATE // 10
 
 # A client whose connection takes no data for this long is gone.
 _SEND_TIMEOUT = 10.0
@@ -178,7 +178,7 @@ class Sender:
         begins_at = self._playout()
         for clause in spoken:
             self._report_clause(speech, clause, begins_at)
-            begins_at += clause.samples / OUTPUT_RATE
+            begins_at += clause.samples / SPEECH_RATE
         sound = [clause.take(clause.samples) for clause in spoken for _ in list(clause.chunks)]
         if sound:
             whole = np.concatenate(sound)
@@ -189,7 +189,7 @@ class Sender:
         return True
 
     def _went_out(self, speech: Speech, samples: int) -> None:
-        seconds = samples / OUTPUT_RATE
+        seconds = samples / SPEECH_RATE
         speech.seconds_sent += seconds
         self._client.speeches.playout_deadline = self._playout() + seconds
         self._sent()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from voices.base import OUTPUT_RATE
+from fusion.audio import SPEECH_RATE
 from voices.markup import speakable
 from voices.sentences import ClauseSplitter, said_part
 
@@ -127,7 +127,7 @@ class Speech:
     @property
     def made_ahead(self) -> float:
         """Seconds of sound that are made and not sent."""
-        return sum(clause.samples - clause.sent for clause in self.clauses) / OUTPUT_RATE
+        return sum(clause.samples - clause.sent for clause in self.clauses) / SPEECH_RATE
 
     @property
     def said(self) -> str:

@@ -13,8 +13,11 @@ import soxr
 from numpy.typing import NDArray
 
 from fusion import tasks
+from fusion.audio import SPEECH_RATE
 from fusion.errors import ModelError
-from voices.base import OUTPUT_RATE, Voice
+from voices.base import (
+    Voice,
+)
 from voices.speech import Speech, SpokenClause
 
 
@@ -70,7 +73,7 @@ class Synthesis:
 
     def _speak(self, speech: Speech, clause: SpokenClause, speaker: str, language: str) -> None:
         """In a worker thread: speak one clause, resampled piece by piece."""
-        stream = soxr.ResampleStream(self._voice.sample_rate, OUTPUT_RATE, 1, dtype="float32")
+        stream = soxr.ResampleStream(self._voice.sample_rate, SPEECH_RATE, 1, dtype="float32")
         for sound in self._voice.synthesize(
             clause.words,
             language=language,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-FRAME_SECONDS = 512 / 16_000
+from fusion.audio import SAMPLE_RATE
+
+FRAME_SECONDS = 512 / SAMPLE_RATE
 """Length of the frames that probabilities come for (Silero VAD's own)."""
 
 # Speech begins at the threshold and ends only well below it, so that a probability that

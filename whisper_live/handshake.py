@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fusion.audio import SAMPLE_RATE
 from fusion.errors import ProtocolError
 from whisper_live.incoming_audio import FORMATS
 from whisper_live.languages import AUTOMATIC, language_code
@@ -146,7 +147,7 @@ def _whole_characters(text: str) -> str:
 
 
 def _sample_rate(fields: dict[str, Any]) -> int:
-    value = fields.get("sample_rate") or 16_000
+    value = fields.get("sample_rate") or SAMPLE_RATE
     if isinstance(value, bool) or not isinstance(value, int) or value not in _SAMPLE_RATES:
         raise ProtocolError(
             f'"sample_rate" must be a whole number of Hz from 8000 to 192000, not {value!r}.'

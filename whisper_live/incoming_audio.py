@@ -8,8 +8,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from fusion.audio import SAMPLE_RATE
 from fusion.errors import ProtocolError
-from whisper_live.utterance import SAMPLE_RATE
 
 FORMATS: dict[str, tuple[str, int]] = {"float32": ("<f4", 4), "int16": ("<i2", 2)}
 """NumPy's name of each format, and its bytes a sample."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.audio import SAMPLE_RATE
 from fusion.settings import Settings
 from whisper_live.activity import FRAME_SECONDS, SpeechActivity
 from whisper_live.endpoint import EndpointPolicy, sounds_done
@@ -33,7 +34,7 @@ _STALL = 0.5
 # A sound shorter than `min_utterance` is forgotten after this much silence.
 _FORGET_NOISE = 0.3
 
-_SILENT_FRAME = np.zeros(round(FRAME_SECONDS * 16_000), np.float32)
+_SILENT_FRAME = np.zeros(round(FRAME_SECONDS * SAMPLE_RATE), np.float32)
 
 # Silence after which the turn detector is asked, and again where it found no end: at once it knows
 # 38 of 43 true ends of the shared recordings, after 0.2 s 42 of them.

@@ -31,6 +31,7 @@ from fusion.messages import Commit, Message, ReplyFailed, SessionEnded, SpeechEn
 from fusion.receiving import neighbour_is_ready, received
 from fusion.selection import TRANSCRIBERS, Pick, module
 from fusion.serving.access import AccessPolicy
+from fusion.serving.health import Health
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
@@ -351,7 +352,7 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     inbox = Inbox(links.llm_queue, links.authkey)
     language_model = Outbox(links.transcription_queue, links.authkey)
     voice = Outbox(links.audio_queue, links.authkey)
-    access = AccessPolicy(settings, status.not_ready)
+    access = AccessPolicy(settings, Health(status))
     port = open_port(settings, "transcription", access=access, max_size=settings.max_message_bytes)
     async with port as handler:
         status.report(Service.TRANSCRIPTION, Phase.WAITING)

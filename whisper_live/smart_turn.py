@@ -14,12 +14,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
+from fusion.audio import SAMPLE_RATE
 from fusion.errors import ModelError
 from fusion.models.lookup import resolve
 from fusion.settings import Settings
 
 MODEL = "smart-turn-v3.2"
-SAMPLE_RATE = 16_000
 SECONDS = 8
 BANDS = 80
 HOP = 160

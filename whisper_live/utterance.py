@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from whisper_live.activity import FRAME_SECONDS
 
 FRAME = 512
-SAMPLE_RATE = 16_000
 
 # The turn detector listens to the last 8 s (Smart Turn v3's input).
 _TURN_DETECTOR_FRAMES = int(8.0 / FRAME_SECONDS)

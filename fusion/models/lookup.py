@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -14,13 +13,6 @@ from fusion.models.sources import VOICE, WHISPER, Progress
 HUB_NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(:(?P<file>[^:]+))?")
 WHISPER_PATTERNS = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json")
 VOCABULARY_PATTERN = "vocabulary.*"
-
-
-def default_cache() -> Path:
-    """The cache folder where nothing is said: the default of the setting `cache`."""
-    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    folder = os.environ.get("WHISPERFUSION_CACHE", str(Path(home, "whisperfusion")))
-    return Path(folder).expanduser()
 
 
 def fetch(name: str, cache: Path, progress: Progress = say) -> Path:

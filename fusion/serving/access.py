@@ -5,23 +5,20 @@ from __future__ import annotations
 import hmac
 import http
 import ipaddress
-from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from fusion.serving.health import Health
 from fusion.settings import Settings
-
-NotReady = Callable[[], str | None]
 
 
 class AccessPolicy:
     """Decides who may connect to a port, and answers `/healthz` and `/metrics` on it."""
 
-    def __init__(self, settings: Settings, not_ready: NotReady) -> None:
+    def __init__(self, settings: Settings, health: Health) -> None:
         self._origins = [o.strip() for o in settings.allowed_origins.split(",") if o.strip()]
         self._proxies = [
             ipaddress.ip_network(p.strip(), strict=False)
@@ -31,24 +28,20 @@ class AccessPolicy:
         # The page's own server relays its sockets from the same machine.
         self._proxies += [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
         self._token = settings.token
-        self._not_ready = not_ready
+        self._health = health
 
     def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """For websockets' `process_request`: a plain HTTP answer, or None to go on."""
         path = urlsplit(request.path).path
-        if path == "/healthz":
-            reason = self._not_ready()
-            if reason is None:
-                return _text(http.HTTPStatus.OK, "ok\n")
-            return _text(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n")
-        if path == "/metrics":
-            response = _text(http.HTTPStatus.OK, generate_latest().decode())
-            del response.headers["Content-Type"]
-            response.headers["Content-Type"] = CONTENT_TYPE_LATEST
+        if answer := self._health.answer(path):
+            response = connection.respond(answer.status, answer.text)
+            for name, value in {"Cache-Control": "no-store", **answer.headers}.items():
+                response.headers.pop(name, None)
+                response.headers[name] = value
             return response
         if not self.accepts_origin(request.headers):
             sentence = "Pages of this origin may not connect; see --allowed_origins.\n"
-            return _text(http.HTTPStatus.FORBIDDEN, sentence)
+            return connection.respond(http.HTTPStatus.FORBIDDEN, sentence)
         return None
 
     def accepts_origin(self, headers: Headers) -> bool:
@@ -104,16 +97,3 @@ def query(connection: ServerConnection, name: str) -> str | None:
     assert connection.request is not None
     values = parse_qs(urlsplit(connection.request.path).query).get(name)
     return values[0] if values else None
-
-
-def _text(status: http.HTTPStatus, body: str) -> Response:
-    data = body.encode()
-    headers = Headers(
-        [
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Content-Length", str(len(data))),
-            ("Cache-Control", "no-store"),
-            ("Connection", "close"),
-        ]
-    )
-    return Response(status.value, status.phrase, headers, data)

@@ -7,11 +7,9 @@ from urllib.parse import quote
 
 import segno
 
+from fusion.serving.hosts import THIS_MACHINE, is_everywhere
 from fusion.serving.tls import is_made_here, machine_addresses
 from fusion.settings import Settings
-
-ANY_ADDRESS = ("", "0.0.0.0", "::")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def page_address(settings: Settings, host: str, port: int) -> str:
@@ -27,13 +25,13 @@ def page_address(settings: Settings, host: str, port: int) -> str:
 
 def startup_banner(settings: Settings, port: int) -> str:
     """Some lines for the terminal; with TLS also a QR code for a phone."""
-    everywhere = settings.host in ANY_ADDRESS
+    everywhere = is_everywhere(settings.host)
     here = page_address(settings, "localhost" if everywhere else settings.host, port)
     lines = [f"The page: {here}"]
     if not settings.tls:
         return "\n".join([*lines, "To talk from a phone on your network, start with --tls."])
     others = machine_addresses() if everywhere else [settings.host]
-    if others and others[0] not in LOOPBACK:
+    if others and others[0] not in THIS_MACHINE:
         address = page_address(settings, others[0], port)
         picture = io.StringIO()
         segno.make(address, error="l").terminal(picture, compact=True, border=2)

@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from fusion import tasks
+from fusion.serving.hosts import loopback
 from fusion.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -81,13 +82,6 @@ class Relay:
         address = client.client.host if client.client else "unknown"
         before = client.headers.get("x-forwarded-for")
         return f"{before}, {address}" if before else address
-
-
-def loopback(host: str) -> str:
-    """Where this machine reaches a port that listens on `host`."""
-    if host in ("", "0.0.0.0"):
-        return "127.0.0.1"
-    return "::1" if host == "::" else host
 
 
 async def _relay(client: WebSocket, server: ClientConnection) -> None:

@@ -13,14 +13,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvicorn
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -31,17 +27,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fusion import tasks
 from fusion.errors import ConfigurationError
+from fusion.serving.health import Health
 from fusion.serving.ports import listen
 from fusion.serving.relay import Relay
 from fusion.serving.tls import loopback_context, ssl_context
 from fusion.settings import Settings
-from fusion.status import Service, ServiceStatus
+from fusion.status import ServiceStatus
 
 logger = logging.getLogger(__name__)
 
 _INSTALLED = Path(__file__).with_name("page")
 PAGE = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "web"
-RETRY_AFTER = 2  # seconds; models take from two seconds to some minutes to load
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
 
@@ -116,24 +112,19 @@ class WebServer:
 def application(settings: Settings, status: ServiceStatus) -> ASGIApp:
     """The ASGI application: page, health, metrics and the two relayed sockets."""
     mimetypes.add_type("text/javascript", ".js")  # some systems' tables say text/plain
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_StatusMetrics(status))
+    health = Health(status)
 
-    def health(request: Request) -> Response:
-        reason = status.not_ready()
-        if reason is None:
-            return PlainTextResponse("ok")
-        return PlainTextResponse(reason, 503, headers={"Retry-After": str(RETRY_AFTER)})
-
-    def metrics(request: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    def monitor(request: Request) -> Response:
+        answer = health.answer(request.url.path)
+        assert answer is not None  # the routes below are those that it answers
+        return PlainTextResponse(answer.text, answer.status, answer.headers)
 
     relay = Relay(settings, loopback_context(settings))
     return _WithHeaders(
         Starlette(
             routes=[
-                Route("/healthz", health),
-                Route("/metrics", metrics),
+                Route("/healthz", monitor),
+                Route("/metrics", monitor),
                 WebSocketRoute("/transcription", relay.to(settings.transcription_port)),
                 WebSocketRoute("/audio", relay.to(settings.speech_port)),
                 # A Route and not a Mount, which would hand StaticFiles WebSockets as well.
@@ -162,26 +153,6 @@ def _adding_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
         await send(message)
 
     return send_with_headers
-
-
-class _StatusMetrics(Collector):
-    """What the service status knows, in the form of Prometheus."""
-
-    def __init__(self, status: ServiceStatus) -> None:
-        self._status = status
-
-    def collect(self) -> Iterator[Metric]:
-        ready = self._status.not_ready() is None
-        yield GaugeMetricFamily(
-            "whisperfusion_ready", "1 when the whole pipeline can answer.", value=float(ready)
-        )
-        restarts = CounterMetricFamily(
-            "whisperfusion_restarts", "Times that a service was started again.", labels=["service"]
-        )
-        for service in Service:
-            again = self._status.restart_count(service)
-            restarts.add_metric([service.name.lower()], again)
-        yield restarts
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:

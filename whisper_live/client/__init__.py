@@ -9,11 +9,10 @@
 `python -m whisper_live.client` is the same as a command: see `whisper_live/client/terminal.py`.
 """
 
+from fusion.audio import SAMPLE_RATE, SPEECH_RATE
 from whisper_live.client.conversation import (
     CHUNK,
     END_OF_AUDIO,
-    SAMPLE_RATE,
-    SPEECH_RATE,
     Closed,
     Conversation,
     Event,

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidHandshake
 
+from fusion.audio import SAMPLE_RATE, SPEECH_RATE
 from fusion.errors import FusionError
 
-SAMPLE_RATE = 16_000  # of what is sent
-SPEECH_RATE = 24_000  # of what is heard
 CHUNK = 512  # samples in a message; 32 ms
 END_OF_AUDIO = "END_OF_AUDIO"
 

@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 from websockets.exceptions import ConnectionClosed
 
+from fusion.audio import SAMPLE_RATE, SPEECH_RATE
 from fusion.command_line import parse
 from fusion.errors import FusionError
 from fusion.serving import tls
+from fusion.serving.hosts import is_everywhere
 from fusion.settings import Settings
 from whisper_live.client.conversation import (
-    SAMPLE_RATE,
-    SPEECH_RATE,
     Closed,
     Conversation,
     Event,
@@ -183,7 +183,7 @@ def health(settings: Settings) -> str | None:
 
 
 def _host(settings: Settings) -> str:
-    return "localhost" if settings.host in ("", "0.0.0.0", "::") else settings.host
+    return "localhost" if is_everywhere(settings.host) else settings.host
 
 
 # -- the question ----------------------------------------------------------------------------------

@@ -12,11 +12,10 @@ from typing import TextIO
 
 from websockets.exceptions import ConnectionClosed
 
+from fusion.audio import SAMPLE_RATE, SPEECH_RATE
 from fusion.errors import FusionError
 from whisper_live.client.conversation import (
     CHUNK,
-    SAMPLE_RATE,
-    SPEECH_RATE,
     Closed,
     Conversation,
     Event,

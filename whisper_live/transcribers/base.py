@@ -9,9 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE_RATE = 16_000
-"""Hz; every recogniser takes mono float32 at this rate."""
-
 WINDOW_SECONDS = 30.0
 """Whisper's window: no request holds more audio than this."""
 

@@ -25,13 +25,13 @@ import numpy as np
 from faster_whisper.tokenizer import Tokenizer
 from numpy.typing import NDArray
 
+from fusion.audio import SAMPLE_RATE
 from fusion.errors import ModelError
 from fusion.models.lookup import resolve
 from fusion.settings import Settings
 from whisper_live.transcribers import guards
 from whisper_live.transcribers.base import (
     NOTHING_HEARD,
-    SAMPLE_RATE,
     WINDOW_SECONDS,
     Transcript,
     TranscriptionRequest,

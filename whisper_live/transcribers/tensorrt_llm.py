@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from whisper.tokenizer import get_tokenizer
 
+from fusion.audio import SAMPLE_RATE
 from fusion.errors import ModelError
 from fusion.settings import Settings
 from whisper_live.transcribers import guards
 from whisper_live.transcribers.base import (
     NOTHING_HEARD,
-    SAMPLE_RATE,
     Transcript,
     TranscriptionRequest,
 )
