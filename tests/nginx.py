@@ -16,7 +16,7 @@ START_TIMEOUT = 10.0
 
 def program() -> str:
     found = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    assert found, "nginx is not installed: apt-get install nginx-light"
+    assert found, "nginx is not installed: run `make system-packages`"
     return found
 
 

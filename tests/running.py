@@ -92,19 +92,26 @@ class RunningServer:
         except OSError as error:
             return 0, str(error)
 
+    def children(self) -> list[int]:
+        """Its processes: the services, and Python's own that looks after what they share."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # one that has just ended
+                parent = stat.read_text().rsplit(")", 1)[1].split()[1]
+                if int(parent) == self.pid:
+                    found.append(int(stat.parent.name))
+        return found
+
     def service_pid(self, name: str) -> int:
         """The process that runs one of the services: voice, transcription or language_model."""
-        children = subprocess.run(
-            ["pgrep", "-P", str(self.pid)], capture_output=True, text=True, check=True
-        ).stdout.split()
         socket_of = {
             "voice": "audio_queue",
             "transcription": "llm_queue",
             "language_model": "transcription_queue",
         }[name]
-        for child in children:
-            if socket_of in _listening_sockets(int(child)):
-                return int(child)
+        for child in self.children():
+            if socket_of in _listening_sockets(child):
+                return child
         raise AssertionError(f"no process serves {name}:\n{self.log}")
 
     def kill(self, name: str) -> None:

@@ -53,6 +53,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
 def test_shellcheck_finds_nothing() -> None:
     assert len(SCRIPTS) >= 9
     scripts = [*SCRIPTS, DOCKER / "check-gpu.sh", ROOT / ".ci" / "run"]
+    scripts.append(ROOT / "tests" / "install-system-packages.sh")
     run(checker("shellcheck"), "--external-sources", "--enable=quote-safe-variables", *scripts)
 
 
@@ -81,7 +82,9 @@ def test_stages_and_health(name: str, stages: list[str]) -> None:
     assert "/healthz" in text.split("HEALTHCHECK")[1]
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cpu"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("Dockerfile", marks=pytest.mark.curl), "Dockerfile.cpu"]
+)
 @pytest.mark.parametrize("status", [http.HTTPStatus.OK, http.HTTPStatus.SERVICE_UNAVAILABLE])
 def test_the_health_check_asks_the_server_itself(
     name: str, status: http.HTTPStatus, monkeypatch: pytest.MonkeyPatch

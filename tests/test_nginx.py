@@ -24,6 +24,8 @@ from websockets.http11 import Request, Response
 
 from tests.nginx import Nginx, free_port
 
+pytestmark = pytest.mark.nginx
+
 PATHS = ("/transcription", "/audio")
 PAGE_TEXT = "<!doctype html><title>WhisperFusion</title>"
 SCRIPT = "// a module of the page\n" * 200

@@ -34,6 +34,7 @@ def nginx(server: RunningServer, tmp_path: Path) -> Iterator[Nginx]:
     proxy.stop()
 
 
+@pytest.mark.nginx
 async def test_each_reply_is_one_message_and_nobody_else_hears_it(
     server: RunningServer, nginx: Nginx
 ) -> None:

@@ -1,9 +1,8 @@
-"""Debian's Chromium with a recording for a microphone, in front of the real page server."""
+"""Chromium with a recording for a microphone, in front of the real page server."""
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import wave
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -17,10 +16,10 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_
 from fusion.serving.web import PAGE, WebServer
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
+from tests.browser.chromium import find_chromium
 from tests.browser.fake_server import FakeServer
 from tests.nginx import Nginx
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -60,7 +59,7 @@ def launch(playwright: Playwright) -> Iterator[Launch]:
                     f"--use-file-for-fake-audio-capture={sound}%noloop",
                     "--use-fake-ui-for-media-stream" + ("" if allowed else "=deny"),
                 ]
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=given)
+            browser = playwright.chromium.launch(executable_path=find_chromium(), args=given)
             stack.callback(browser.close)
             return browser
 

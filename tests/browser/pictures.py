@@ -19,7 +19,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from fusion.serving.web import WebServer
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
-from tests.browser.conftest import CHROMIUM, DESKTOP, QUIET
+from tests.browser.chromium import find_chromium
+from tests.browser.conftest import DESKTOP, QUIET
 from tests.browser.look import answer, notice, state, wait_until
 from tests.running import RunningServer
 
@@ -78,7 +79,9 @@ def question(folder: Path) -> Path:
 @contextmanager
 def browser(flags: list[str]) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *flags])
+        chromium = playwright.chromium.launch(
+            executable_path=find_chromium(), args=[*QUIET, *flags]
+        )
         yield chromium
         chromium.close()
 

@@ -40,7 +40,7 @@ def server() -> Iterator[RunningServer]:
         yield running
 
 
-@pytest.fixture(params=["main", "nginx"])
+@pytest.fixture(params=["main", pytest.param("nginx", marks=pytest.mark.nginx)])
 def origin(request: pytest.FixtureRequest, server: RunningServer, tmp_path: Path) -> Iterator[str]:
     """The page as main.py serves it, and as nginx does."""
     if request.param == "main":

@@ -46,7 +46,7 @@ def interruption(tmp_path: Path) -> Path:
     return speech_like(tmp_path / "interruption.wav", pattern)
 
 
-@pytest.fixture(params=["main", "nginx"])
+@pytest.fixture(params=["main", pytest.param("nginx", marks=pytest.mark.nginx)])
 def origin(request: pytest.FixtureRequest) -> str:
     """The page as main.py serves it, and as nginx does."""
     if request.param == "main":
