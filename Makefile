@@ -28,7 +28,7 @@ TORCH := $(shell grep -o '^torch==[^ ]*' requirements-torch.txt)
 	bench lock clean
 
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 run: models ## start WhisperFusion and say which address to open
 	@exec $(VENV)/bin/python main.py $(ARGS)
@@ -39,7 +39,7 @@ demo: models ## start it if need be, ask it a spoken question, write reply.wav
 models: $(RUN_STAMP) ## fetch the default models into the cache
 	@$(VENV)/bin/python -m fusion.models >/dev/null
 
-test: system-packages lint models $(BROWSER_STAMP) ## install what the tests need, check style and types, run the tests
+test: system-packages lint models $(BROWSER_STAMP) ## install what the tests need, check style and types, run them all
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 test-python: lint models ## the same with Python alone: without a browser, nginx and curl
@@ -52,7 +52,7 @@ test-image: system-packages $(IMAGE_STAMP) $(BROWSER_STAMP) ## run the tests wit
 	@$(IMAGE_VENV)/bin/python -m fusion.models >/dev/null
 	$(IMAGE_VENV)/bin/python -m pytest $(ARGS)
 
-bare-systems: ## try run, demo and test in a bare Debian and Ubuntu, then offline (root, debootstrap)
+bare-systems: ## try these commands in a bare Debian and Ubuntu (as root)
 	@exec $(or $(PYTHON),python3) -m tests.bare_systems $(ARGS)
 
 system-packages: ## install the system's packages that the tests need

@@ -14,9 +14,8 @@ NODE = Path(sys.executable).parent / "node"
 
 def test_the_page_s_modules_do_what_they_should() -> None:
     files = sorted(str(path) for path in TESTS.glob("*.test.mjs"))
-    done = subprocess.run(
-        [NODE, "--test", *files], capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [NODE, "--test", "--test-reporter=tap", *files]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"^# pass (\d+)$", done.stdout, re.MULTILINE)
     assert passed is not None
