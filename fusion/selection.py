@@ -155,6 +155,11 @@ def module(table: dict[str, str], pick: Pick) -> Any:
         return importlib.import_module(table[pick.library])
     except (ImportError, OSError, RuntimeError) as error:  # the latter two: its native libraries
         reason = " ".join(str(error).split())
+        if reason.startswith("libgomp.so.1:"):  # which Linux mostly has, but not in small images
+            raise ConfigurationError(
+                f"{pick.library} needs the system's OpenMP library, libgomp.so.1: install the "
+                "package that has it (on Debian and Ubuntu `apt-get install libgomp1`)."
+            ) from error
         raise ConfigurationError(
             f"{pick.library} is installed but cannot be imported ({reason}): install it again, or "
             f"choose another one of {', '.join(sorted(table))} by flag."

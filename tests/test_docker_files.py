@@ -53,7 +53,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
 def test_shellcheck_finds_nothing() -> None:
     assert len(SCRIPTS) >= 9
     scripts = [*SCRIPTS, DOCKER / "check-gpu.sh", ROOT / ".ci" / "run"]
-    scripts.append(ROOT / "tests" / "install-system-packages.sh")
+    scripts.append(ROOT / "install-system-packages.sh")
     run(checker("shellcheck"), "--external-sources", "--enable=quote-safe-variables", *scripts)
 
 

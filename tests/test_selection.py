@@ -353,6 +353,17 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     assert selection.first_gpu() is None
 
 
+def test_a_missing_system_library_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(name: str) -> None:
+        raise ImportError("libgomp.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(selection.importlib, "import_module", missing)
+    with pytest.raises(ConfigurationError, match=r"^llama_cpp needs .+`apt-get install libgomp1`"):
+        selection.module(selection.LANGUAGE_MODELS, selection.Pick("llama_cpp", ""))
+
+
 def test_choosing_imports_no_model_library() -> None:
     code = (
         "import sys; from fusion.selection import *; from fusion.settings import Settings; "
