@@ -23,6 +23,7 @@ from fusion.messages import (
     Commit,
     Interruption,
     Message,
+    ModelStatus,
     Prefill,
     ReplyEnded,
     ReplyFailed,
@@ -37,6 +38,7 @@ from fusion.receiving import neighbour_is_ready, received
 from fusion.selection import LANGUAGE_MODELS, Pick, module
 from fusion.settings import Settings
 from fusion.status import Phase, Service
+from language_models.automatic import AutomaticModel, Started, is_automatic
 from language_models.base import ChatMessage, GenerationRequest, LanguageModel
 from language_models.conversation import Conversation
 from language_models.generations import HEAD_START, Generation, Generations, Priority
@@ -69,6 +71,7 @@ class LanguageModelService:
         self._lock = threading.RLock()
         self._clients: dict[str, _ChatSession] = {}
         self._generations = Generations(model.max_concurrent)
+        self._successor: LanguageModel | None = None
 
     def handle(self, message: Message) -> None:
         """Take one message from the transcription server."""
@@ -87,6 +90,31 @@ class LanguageModelService:
             else:
                 self._handle_turn(client, message)
             self._start_what_may()
+
+    def replace_model(self, model: LanguageModel) -> None:
+        """Let another model answer, with the conversations as they are, once no reply is made.
+
+        The model that it replaces is closed.
+        """
+        with self._lock:
+            self._successor = model
+            retired = self._take_over()
+        if retired is not None:
+            retired.close()
+
+    def _take_over(self) -> LanguageModel | None:
+        """Let the successor answer if nothing is being made; returns the model that it replaces."""
+        if self._successor is None or self._generations.running:
+            return None
+        retired, self._model, self._successor = self._model, self._successor, None
+        logger.info("from now on %s answers", self._model.name)
+        return retired
+
+    def close(self) -> None:
+        """Give up everything and release the model."""
+        self.forget_all()
+        for model in filter(None, (self._model, self._successor)):
+            model.close()
 
     def forget_all(self) -> None:
         """No session lives on: give up everything that is under way."""
@@ -153,7 +181,10 @@ class LanguageModelService:
         finally:
             with self._lock:
                 self._generations.finished(generation)
+                retired = self._take_over()
                 self._start_what_may()
+            if retired is not None:
+                retired.close()
 
     def _generate(self, generation: Generation) -> None:
         messages = self._prompt(generation)
@@ -234,25 +265,35 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     if not await neighbour_is_ready(Service.TRANSCRIPTION, status, stop, beat):
         return
     status.report(Service.LANGUAGE_MODEL, Phase.LOADING)
-    model = await tasks.in_thread("load", lambda: load(settings, links.choice.language_model))
+    pick = links.choice.language_model
+    automatic = AutomaticModel(settings, partial(load, pick=pick))
+    if is_automatic(settings, pick.library):
+        started = await tasks.in_thread("load", automatic.start)
+    else:
+        model = await tasks.in_thread("load", lambda: load(settings, pick))
+        started = Started(model, model.name, str(pick))
 
     def send(message: Message) -> None:
         for neighbour in neighbours:
             neighbour.offer(message)
 
-    service = LanguageModelService(model, settings, send)
+    service = LanguageModelService(started.model, settings, send)
+    announcer = ModelAnnouncer(neighbours[0].offer)
+    announcer.announce(started.name, "", started.sentence())
+    if started.coming is not None:
+        tasks.thread("better-model", _improve, automatic, started, service, announcer).start()
     status.report(Service.LANGUAGE_MODEL, Phase.READY)
-    logger.info("ready: %s", model.name)
+    logger.info("ready: %s", started.model.name)
     restart_count = status.restart_count(Service.TRANSCRIPTION)
     async for message in received(inbox, stop, beat):
         if status.restart_count(Service.TRANSCRIPTION) != restart_count:
             # Its sessions died with it. The new ones are introduced only after this.
             restart_count = status.restart_count(Service.TRANSCRIPTION)
             service.forget_all()
+            announcer.repeat()
         if message is not None:
             service.handle(message)
-    service.forget_all()
-    model.close()
+    service.close()
     for neighbour in neighbours:
         neighbour.close()
     await inbox.close()
@@ -262,6 +303,38 @@ def run(settings: Settings, links: Links) -> None:
     """The body of the process: load the model, then serve until asked to stop."""
     with child_process(Service.LANGUAGE_MODEL, links) as stop:
         tasks.run(_serve(settings, links, stop))
+
+
+class ModelAnnouncer:
+    """Tells the transcription server which model talks, and again when that was restarted.
+
+    `put` takes the message; it may be called from any thread.
+    """
+
+    def __init__(self, put: Callable[[Message], object]) -> None:
+        self._put = put
+        self._latest = ModelStatus("", "", "", "")
+
+    def announce(self, name: str, coming: str, detail: str) -> None:
+        """Say what is new; see `ModelStatus`."""
+        self._latest = ModelStatus("", name, coming, detail)
+        self._put(self._latest)
+
+    def repeat(self) -> None:
+        self._put(self._latest)
+
+
+def _improve(
+    automatic: AutomaticModel,
+    started: Started,
+    service: LanguageModelService,
+    announcer: ModelAnnouncer,
+) -> None:
+    """In a thread of its own: bring the better model and let it take over."""
+    better = automatic.improve(started, announcer.announce)
+    if better is not None:
+        service.replace_model(better.model)
+        announcer.announce(better.name, "", better.sentence())
 
 
 def load(settings: Settings, pick: Pick) -> LanguageModel:

@@ -123,6 +123,19 @@ class ReplyFailed:
 
 
 @dataclass(frozen=True)
+class ModelStatus:
+    """Which language model talks and which one is coming. For every session: `session` is empty.
+
+    `coming` is the name of the better one, or empty; `detail` how far it is, or why there is none.
+    """
+
+    session: str
+    name: str
+    coming: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class SpeechStarted:
     """The first sound of a reply went out; its first clause was made at `first_clause_at`."""
 
@@ -171,9 +184,10 @@ Message = (
     | ReplyText
     | ReplyEnded
     | ReplyFailed
+    | ModelStatus
     | SpeechStarted
     | ClauseSpoken
     | SpeechEnded
 )
 
-PROVISIONAL = (Prefill, Speculation)
+PROVISIONAL = (Prefill, Speculation, ModelStatus)

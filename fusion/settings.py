@@ -76,9 +76,10 @@ class Settings:
         old="language_model",
     )
     llm: str = _setting(
-        "smollm2-135m",
+        AUTO,
         "models",
-        "language model: a name of the model table, a GGUF file, a folder or a hub id",
+        "language model: a name of the model table, a GGUF file, a folder or a hub id; auto takes "
+        "the best one of the table that this machine runs fast enough for speech",
     )
     tts_backend: str = _setting(
         AUTO,

@@ -30,7 +30,9 @@ import xllamacpp
 from fusion import tasks
 from fusion.errors import ConfigurationError, ModelError
 from fusion.models import lookup
-from fusion.settings import Settings
+from fusion.models.llms import LLMS
+from fusion.models.sources import LLM
+from fusion.settings import AUTO, Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
 from language_models.slots import Slots, cut_prompt
 
@@ -47,12 +49,13 @@ _DONE = object()
 
 
 def load(settings: Settings) -> LanguageModel:
-    """Load the GGUF file that `settings.llm` names.
+    """Load the GGUF file that `settings.llm` names, the smallest of the table for "auto".
 
     Raises:
         ConfigurationError: there is no such file, or llama.cpp cannot read it.
     """
-    return LlamaCpp(lookup.resolve(settings.llm, "llm", settings.cache_folder), settings)
+    name = LLMS[0].name if settings.llm == AUTO else settings.llm
+    return LlamaCpp(lookup.resolve(name, LLM, settings.cache_folder), settings)
 
 
 class LlamaCpp:

@@ -34,6 +34,7 @@ class RunningServer:
     """`main.py` in a process of its own, with its log in a file. `flags` go to its command line.
 
     `command` is another program that does the same, and `folder` the one that it is started in.
+    Where the flags name no language model it is the smallest: nothing is downloaded meanwhile.
     """
 
     flags: tuple[str, ...] = ()
@@ -59,7 +60,7 @@ class RunningServer:
 
     def start(self, timeout: float = 150.0) -> RunningServer:
         """Start and wait until the whole pipeline is ready."""
-        command = [*self.command, "--host", "127.0.0.1"]
+        command = [*self.command, "--host", "127.0.0.1", "--llm", "smollm2-135m"]
         for name in ("transcription_port", "speech_port", "web_port"):
             command += [f"--{name}", str(getattr(self, name))]
         self._process = subprocess.Popen(

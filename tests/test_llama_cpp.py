@@ -28,7 +28,7 @@ LONG_REPLY = GenerationRequest((STORY,), max_tokens=100)
 
 @pytest.fixture(scope="module")
 def gguf() -> Path:
-    return lookup.resolve(SETTINGS.llm, "llm", SETTINGS.cache_folder)
+    return lookup.fetch("smollm2-135m", SETTINGS.cache_folder)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from fusion.errors import EXIT_CONFIGURATION, ConfigurationError
 from fusion.models import __main__ as command
 from fusion.models import lookup, table
 from fusion.models.__main__ import main as models_command
+from fusion.models.llms import LLMS
 from fusion.models.sources import KINDS, LLM, TURN, VOICE, WHISPER, Model
 from fusion.settings import Settings
 from tests.toy_hub import HubFiles
@@ -49,7 +50,7 @@ def test_the_models_of_the_settings_are_in_the_table_and_fetched_by_default() ->
     defaults = {model.name: model.kind for model in table.MODELS if model.default}
     chosen = Settings()
     assert defaults[chosen.whisper_model] == WHISPER
-    assert defaults[chosen.llm] == LLM
+    assert defaults[LLMS[0].name] == LLM  # what `--llm auto` begins with
     assert defaults[chosen.voice] == VOICE
     assert TURN in defaults.values()
 

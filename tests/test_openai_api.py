@@ -40,7 +40,7 @@ class LlamaServer:
 
     def __init__(self) -> None:
         defaults = Settings()
-        self._path = lookup.resolve(defaults.llm, "llm", defaults.cache_folder)
+        self._path = lookup.fetch("smollm2-135m", defaults.cache_folder)
         self._port = free_port()
         self._process: subprocess.Popen[str] | None = None
         self.address = f"http://127.0.0.1:{self._port}"

@@ -34,7 +34,7 @@ LONG_REPLY = GenerationRequest((STORY,), max_tokens=100)
 @pytest.fixture(scope="module")
 def gguf() -> Path:
     defaults = Settings()
-    return lookup.resolve(defaults.llm, "llm", defaults.cache_folder)
+    return lookup.fetch("smollm2-135m", defaults.cache_folder)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError, ProtocolError
 from fusion.links import Links
-from fusion.messages import Commit, Message, ReplyFailed, SessionEnded, SpeechEnded
+from fusion.messages import Commit, Message, ModelStatus, ReplyFailed, SessionEnded, SpeechEnded
 from fusion.receiving import neighbour_is_ready, received
 from fusion.selection import TRANSCRIBERS, Pick, module
 from fusion.serving.access import AccessPolicy
@@ -87,6 +87,7 @@ class TranscriptionServer:
         self._scheduler = Scheduler(transcriber, self._transcribed, self._live_dropped)
         self._turn_detections = ThreadPoolExecutor(1, thread_name_prefix="turn-detector")
         self._restart_counts = self._restart_counts_now()
+        self._model_status: ModelStatus | None = None
 
     # -- a connection, from handshake to end ---------------------------------------------------
 
@@ -159,6 +160,7 @@ class TranscriptionServer:
                     "languages": sorted(self._transcriber.languages),
                 }
             )
+            self._tell_model_status(client)
             await asyncio.wait_for(self._listen(client), limit)
         except asyncio.TimeoutError:
             client.tell({"message": "DISCONNECT"})
@@ -292,9 +294,21 @@ class TranscriptionServer:
 
     def handle(self, message: Message) -> None:
         """Take one message from the language model or the voice."""
+        if isinstance(message, ModelStatus):
+            self._model_status = message
+            for connection in self._clients.values():
+                self._tell_model_status(connection)
+            return
         client = self._clients.get(message.session)
         if client is not None:
             self._carry_out(client, client.session.received(message, time.monotonic()))
+
+    def _tell_model_status(self, connection: TranscriptionConnection) -> None:
+        """Say which language model answers, to a client that asked for events."""
+        status = self._model_status
+        if status is not None and connection.hello.stream:
+            fields = {"name": status.name, "coming": status.coming, "detail": status.detail}
+            connection.tell({"event": "language_model", **fields})
 
     def notice_restarts(self) -> None:
         """A neighbour that was restarted knows no session: tell it, and end what it had begun."""

@@ -66,6 +66,11 @@ def ensure(model: Model, cache: Path, progress: Progress = say) -> Path:
     return folder if model.kind == WHISPER else folder / model.files[0].name
 
 
+def is_whole(model: Model, cache: Path) -> bool:
+    """Whether the model lies in the cache as it was checked; nothing is fetched."""
+    return _is_verified(model, cache / model.kind / model.name)
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     result = hashlib.sha256()

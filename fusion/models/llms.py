@@ -15,8 +15,9 @@ from fusion.models.sources import LLM, Hub, Model, ModelFile, Package
 SPEECH_TOKENS = 5.0
 """Tokens a second that a reply needs to be spoken without a pause."""
 
-PROMPT_TOKENS = 20.0
-"""Tokens a second at which the last words of a question are read before anyone gets impatient."""
+PROMPT_TOKENS = 12.0
+"""Tokens a second at which the last words of a question, some dozen tokens, take a second to read;
+those before them are read while the person speaks."""
 
 SPARE_MEMORY = 700_000_000
 """Bytes that the other two services and the system are left with."""

@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from fusion.audio import SAMPLE_RATE, SPEECH_RATE
 from fusion.command_line import parse
 from fusion.errors import FusionError
+from fusion.models.llms import LLMS
 from fusion.serving import tls
 from fusion.serving.hosts import is_everywhere
 from fusion.settings import Settings
@@ -44,6 +45,7 @@ from whisper_live.client.conversation import (
 from whisper_live.client.sound_files import read_wav, write_wav
 from whisper_live.client.terminal import Screen
 
+SMALLEST_LLM = LLMS[0].name
 ROOT = Path(__file__).resolve().parents[2]
 _INSTALLED = Path(__file__).with_name("recordings")
 RECORDINGS = _INSTALLED if _INSTALLED.is_dir() else ROOT / "tests" / "audio"
@@ -134,7 +136,9 @@ def running_server(settings: Settings, arguments: Sequence[str]) -> Iterator[Non
     print("Starting the server ...")
     # The page is not needed, and what the server logs would break up the lines printed here.
     command = [sys.executable, str(ROOT / "whisperfusion.py")]
-    command += ["--web_port", "0", "--log_level", "warning", *arguments]
+    command += ["--web_port", "0", "--log_level", "warning"]
+    # The smallest language model, unless the flags name another: a demo downloads no gigabyte.
+    command += ["--llm", SMALLEST_LLM, *arguments]
     process = subprocess.Popen(command)
     try:
         wait_until_ready(settings, process)
