@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 import threading
 import time
@@ -43,7 +44,7 @@ from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service
 from voices.base import Voice
-from voices.sending import Sender, SpeechSession, reply_end
+from voices.sending import Received, Sender, SpeechSession, reply_end
 from voices.speech import Speech, SpokenClause
 from voices.synthesis import Synthesis
 
@@ -137,15 +138,18 @@ class SpeechServer:
 
     def _silence(self, client: SpeechSession, turn: int) -> None:
         """Stop speaking at once: whatever of this turn was not sent never will be."""
+        broken = client.give_up()
         speech = client.speeches.end(turn)
         client.speeches.playout_deadline = 0.0
         said = speech.said if speech is not None else ""
-        spoken = said if client.connection is not None else None
+        spoken = said if client.connection is not None or broken is not None else None
         self._report(SpeechEnded(client.session, turn, spoken, time.monotonic()))
         if client.connection is not None and client.keyed:
             client.pending_events.append({"event": "flush", "turn": turn})
-            if speech is not None:
-                client.pending_events.append(reply_end(speech, interrupted=True))
+        if speech is not None:
+            client.farewell = reply_end(speech, interrupted=True)
+            if client.connection is not None and client.keyed:
+                client.pending_events.append(client.farewell)
         client.changed.set()
 
     # -- the voice -----------------------------------------------------------------------------
@@ -195,7 +199,7 @@ class SpeechServer:
         if client is None:
             await connection.close(1008, "no session has this key; it is in SERVER_READY")
             return
-        await self._attend(client, connection, keyed=True)
+        await self._attend(client, connection, keyed=True, received=_received(connection))
         if client.session in self._clients:
             await connection.close(1001, "another connection took this one's place")
         else:
@@ -223,10 +227,15 @@ class SpeechServer:
             await asyncio.wait({self._arrival}, timeout=left)
 
     async def _attend(
-        self, client: SpeechSession, connection: ServerConnection, *, keyed: bool
+        self,
+        client: SpeechSession,
+        connection: ServerConnection,
+        *,
+        keyed: bool,
+        received: Received | None = None,
     ) -> None:
         """Let the connection hear the session until one of them ends or another takes its place."""
-        released = client.bind(connection, keyed=keyed)
+        released = client.bind(connection, keyed=keyed, received=received)
         if keyed and self._speakers:
             client.pending_events.append({"event": "voices", "voices": self._speakers})
         self._synthesis.wake()
@@ -242,6 +251,16 @@ async def _ignore(connection: ServerConnection) -> None:
     with contextlib.suppress(ConnectionClosed):
         async for _ in connection:
             pass
+
+
+def _received(connection: ServerConnection) -> Received | None:
+    """What the client says that it has of which reply; None where it says nothing of the kind."""
+    try:
+        turn = int(query(connection, "turn") or "")
+        seconds = float(query(connection, "received") or "")
+    except ValueError:
+        return None
+    return Received(turn, seconds) if math.isfinite(seconds) else None
 
 
 def _has_key(client: SpeechSession, key: str) -> bool:

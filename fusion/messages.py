@@ -164,12 +164,14 @@ class SpeechEnded:
 
     `spoken` is what was sent as sound, or None when nobody listens and nothing was made.
     `sound_until` is when a client that plays without a gap reaches the end of what it was sent.
+    `broken_off` is whether the listener was lost in the middle and did not come back in time.
     """
 
     session: str
     turn: int
     spoken: str | None
     sound_until: float
+    broken_off: bool = False
 
 
 Message = (

@@ -13,6 +13,8 @@ from fusion.messages import (
     ReplyEnded,
     ReplyFailed,
     Speculation,
+    SpeechEnded,
+    SpeechStarted,
     Spoken,
     Withdrawal,
 )
@@ -314,6 +316,44 @@ def test_long_speech_is_transcribed_whole_and_in_bounded_memory() -> None:
     assert longest <= 25 * 16_000
     assert len(world.finals()[0]["segments"]) >= 3
     assert world.commits()[0].text.count("and so on") >= 3
+
+
+def test_a_reply_whose_listener_was_lost_is_remembered_as_far_as_it_was_played() -> None:
+    world = World(reply_seconds=60.0)
+    world.reply_text = "It is five. It is late."
+    world.speak(1.2)
+    world.silence(2.5)
+    world.say(SpeechEnded("s", 1, "It is five.", world.now, broken_off=True))
+    assert Spoken("s", 1, "It is five.") in world.to_model
+    assert world.session.history()[-1] == ("assistant", "It is five.")
+    assert len(world.endings()[1]) == 1
+    world.silence(2.0)
+    assert world.session.idle(world.now)
+
+
+def test_text_that_comes_after_the_listener_was_lost_is_shown_and_not_remembered() -> None:
+    world = World(first_token=5.0)
+    world.speak(1.2)
+    world.silence(1.5)
+    world.say(SpeechStarted("s", 1, world.now, world.now))
+    world.say(SpeechEnded("s", 1, "Well,", world.now, broken_off=True))
+    world.silence(6.0)
+    assert [fields["llm_output"] for fields in world.endings()[1]] == [["answer 1.1"]]
+    assert world.session.history()[-1] == ("assistant", "Well,")
+
+
+def test_a_reply_that_goes_on_after_its_connection_came_back_is_an_echo() -> None:
+    world = World()
+    world.reply_text = "It is five o'clock in the afternoon."
+    world.speak(1.2)
+    world.silence(0.6)
+    world.silence_after_reply(3.0)
+    world.say(SpeechStarted("s", 1, world.now, world.now))
+    world.speak(1.5, "five o'clock in the afternoon")
+    world.say(SpeechEnded("s", 1, "It is five o'clock in the afternoon.", world.now))
+    world.silence(4.0)
+    assert len(world.commits()) == 1
+    assert [e["reason"] for e in world.events("held")] == ["echo"]
 
 
 def test_typed_text_is_a_turn() -> None:

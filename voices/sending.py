@@ -26,13 +26,27 @@ _CHUNK = SPEECH_RATE // 10
 _SEND_TIMEOUT = 10.0
 
 
+# Sound waits so long for a connection that is not open yet, or was lost: a change of network and
+# the client's next try take a second or two.
+PATIENCE = 5.0
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A speech whose listener was lost, and how many seconds of it had been played by then."""
+
+    speech: Speech
+    seconds: float
+
+
 @dataclass(eq=False)
 class SpeechSession:
     """A session as the voice knows it, with the connection that hears it.
 
     `keyed` is whether a connection named its key: an old client's connection is never given such a
     session. `pending_events` is what the connection must be told before any more sound goes out.
-    `changed` is set when there may be something to send.
+    `changed` is set when there may be something to send. `farewell` is the latest `reply_end`, for
+    a connection that comes back and may have missed it.
     """
 
     started: SessionStarted
@@ -43,25 +57,80 @@ class SpeechSession:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     pending_events: deque[dict[str, object]] = field(default_factory=deque)
     sender: asyncio.Task[None] | None = None
+    broken: Interrupted | None = None
+    farewell: dict[str, object] | None = None
+    expected: bool = True
+    """Whether a connection may still come: until nobody came in time."""
+    waiting_since: float | None = None
 
     @property
     def session(self) -> str:
         return self.started.session
 
-    def bind(self, connection: ServerConnection, *, keyed: bool) -> asyncio.Event:
-        """Be heard by this connection from now on; the event is set once it no longer is."""
+    def bind(
+        self, connection: ServerConnection, *, keyed: bool, received: Received | None = None
+    ) -> asyncio.Event:
+        """Be heard by this connection from now on; the event is set once it no longer is.
+
+        What the last connection did not play goes out again. `received` is what the client knows of
+        that.
+        """
         self.release()
         self.connection, self.keyed = connection, keyed
+        self.expected, self.waiting_since = True, None
         self.released = asyncio.Event()
+        self._go_on(received)
         self.changed.set()
         return self.released
 
     def release(self) -> None:
         """Be heard by nobody."""
+        playing = self.speeches.playing
+        if self.connection is not None and playing is not None:
+            left = max(0.0, self.speeches.playout_deadline - time.monotonic())
+            if left or not playing.over:
+                self.broken = Interrupted(playing, max(0.0, playing.seconds_sent - left))
+            self.speeches.playout_deadline = 0.0
         self.connection = None
         self.pending_events.clear()
         self.released.set()
         self.changed.set()
+
+    def give_up(self) -> Interrupted | None:
+        """Wait no longer for a connection; return what was broken off, cut where it was played."""
+        broken, self.broken = self.broken, None
+        if broken is not None:
+            broken.speech.rewind(broken.seconds)
+        self.waiting_since = None
+        return broken
+
+    def patience(self, now: float) -> float:
+        """Seconds left to wait for a connection."""
+        if self.waiting_since is None:
+            self.waiting_since = now
+        return self.waiting_since + PATIENCE - now if self.expected else 0.0
+
+    def _go_on(self, received: Received | None) -> None:
+        """Let go out what was not played, or tell that the reply had ended."""
+        broken, self.broken = self.broken, None
+        playing = broken.speech if broken is not None else self.speeches.playing
+        if self.speeches.current is not None:
+            self.speeches.current.announce_again()
+        again = False
+        if playing is not None and received is not None and received.turn == playing.turn:
+            again = self.speeches.play_again(playing, received.seconds)
+        elif broken is not None:
+            again = self.speeches.play_again(broken.speech, broken.seconds)
+        if self.keyed and self.farewell is not None and not again:
+            self.pending_events.append(self.farewell)
+
+
+@dataclass(frozen=True)
+class Received:
+    """How many seconds of a reply's sound a client has got, by its own account."""
+
+    turn: int
+    seconds: float
 
 
 class Sender:
@@ -85,9 +154,11 @@ class Sender:
 
     async def run(self) -> None:
         """Send until cancelled."""
+        changed = self._client.changed
         while True:
-            await self._client.changed.wait()
-            self._client.changed.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(changed.wait(), self._patience())
+            changed.clear()
             while await self._send_next():
                 pass
 
@@ -105,16 +176,36 @@ class Sender:
             connection.transport.abort()
             return True
 
+    def _patience(self) -> float | None:
+        """How long to wait for a connection, None where nothing waits for one."""
+        client = self._client
+        if client.connection is not None or client.waiting_since is None:
+            return None
+        return max(0.0, client.patience(time.monotonic()))
+
     def _pass_over(self, speech: Speech | None) -> bool:
-        """Nobody hears: a reply is over once its text is complete, or where the sound broke off."""
-        if speech is None or not (speech.text_complete or speech.seconds_sent):
+        """Nobody hears: after a while a reply is over, as far as it was played."""
+        client = self._client
+        waiting = client.broken.speech if client.broken is not None else speech
+        if waiting is None or not (waiting.text_complete or waiting.seconds_sent):
             return False
-        self._finish(speech, speech.said or None)
+        if client.patience(time.monotonic()) > 0:
+            return False
+        client.expected = False
+        broken = client.give_up()
+        if broken is None:
+            self._finish(waiting, waiting.said or None)
+        else:
+            self._finish(waiting, waiting.said, broken_off=not waiting.over)
         return True
 
     async def _send_to(self, connection: ServerConnection, speech: Speech | None) -> bool:
-        if self._client.pending_events:
-            await connection.send(json.dumps(self._client.pending_events.popleft()))
+        pending = self._client.pending_events
+        if pending:
+            event = pending[0]
+            await connection.send(json.dumps(event))
+            if pending and pending[0] is event:
+                pending.popleft()
             return True
         if speech is None:
             return False
@@ -147,26 +238,29 @@ class Sender:
             # An error as on the other port, and an event as all that is said on this one.
             error = {"event": "error", "status": "ERROR", "message": UNSPOKEN}
             self._client.pending_events.append({**error, "turn": speech.turn})
-        self._client.pending_events.append(reply_end(speech, interrupted=False))
+        assert self._client.farewell is not None
+        self._client.pending_events.append(self._client.farewell)
 
     def _announce(self, speech: Speech, clause: SpokenClause) -> None:
         """Say what the sound that comes next is."""
         clause.announced = True
         turn, pending = speech.turn, self._client.pending_events
-        if not speech.seconds_sent:
-            pending.append({"event": "reply_start", "turn": turn})
         at = round(speech.seconds_sent, 3)
+        if not speech.begun:
+            speech.begun = True
+            self._client.farewell = None
+            start: dict[str, object] = {"event": "reply_start", "turn": turn}
+            pending.append({**start, "at": at} if at else start)
         pending.append({"event": "clause", "turn": turn, "text": clause.text, "at": at})
 
     async def _send_chunk(
         self, speech: Speech, clause: SpokenClause, connection: ServerConnection
     ) -> None:
-        first = not speech.seconds_sent
-        if not clause.sent:
-            self._report_clause(speech, clause, self._playout())
-        chunk = clause.take(_CHUNK)
+        first = not speech.sounding
+        self._report_clause(speech, clause, self._playout())
+        chunk = speech.take(clause, _CHUNK)
+        self._went_out(len(chunk))
         await connection.send(chunk.tobytes())
-        self._went_out(speech, len(chunk))
         if first:
             self._report_start(speech, clause)
 
@@ -179,19 +273,19 @@ class Sender:
         for clause in spoken:
             self._report_clause(speech, clause, begins_at)
             begins_at += clause.samples / SPEECH_RATE
-        sound = [clause.take(clause.samples) for clause in spoken for _ in list(clause.chunks)]
+        sound = [
+            speech.take(clause, clause.samples) for clause in spoken for _ in list(clause.chunks)
+        ]
         if sound:
             whole = np.concatenate(sound)
+            self._went_out(len(whole))
             await connection.send(whole.tobytes())
-            self._went_out(speech, len(whole))
             self._report_start(speech, spoken[0])
         self._finish(speech, speech.said)
         return True
 
-    def _went_out(self, speech: Speech, samples: int) -> None:
-        seconds = samples / SPEECH_RATE
-        speech.seconds_sent += seconds
-        self._client.speeches.playout_deadline = self._playout() + seconds
+    def _went_out(self, samples: int) -> None:
+        self._client.speeches.playout_deadline = self._playout() + samples / SPEECH_RATE
         self._sent()
 
     def _playout(self) -> float:
@@ -199,17 +293,23 @@ class Sender:
         return max(self._client.speeches.playout_deadline, time.monotonic())
 
     def _report_clause(self, speech: Speech, clause: SpokenClause, begins_at: float) -> None:
-        session = self._client.session
-        self._report(ClauseSpoken(session, speech.turn, clause.text, begins_at))
+        if not clause.reported:
+            clause.reported = True
+            session = self._client.session
+            self._report(ClauseSpoken(session, speech.turn, clause.text, begins_at))
 
     def _report_start(self, speech: Speech, clause: SpokenClause) -> None:
+        speech.sounding = True
         now = time.monotonic()
         made_at = clause.made_at or now
         self._report(SpeechStarted(self._client.session, speech.turn, made_at, now))
 
-    def _finish(self, speech: Speech, spoken: str | None) -> None:
-        self._client.speeches.end(speech.turn)
-        self._report(SpeechEnded(self._client.session, speech.turn, spoken, self._playout()))
+    def _finish(self, speech: Speech, spoken: str | None, *, broken_off: bool = False) -> None:
+        client = self._client
+        client.speeches.finish(speech)
+        client.farewell = reply_end(speech, interrupted=False)
+        ended = SpeechEnded(client.session, speech.turn, spoken, self._playout(), broken_off)
+        self._report(ended)
 
 
 def reply_end(speech: Speech, *, interrupted: bool) -> dict[str, object]:

@@ -7,6 +7,7 @@ speeches of a session go out one after another, in the order of their turns.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from fusion.audio import SPEECH_RATE
 from voices.markup import speakable
 from voices.sentences import ClauseSplitter, said_part
+
+# Seconds of sound kept after they were sent, for a listener whose connection is lost.
+_KEPT = 30.0
 
 # Sound made but not sent, per session: enough to hide a busy machine, little to throw away.
 _MADE_AHEAD = 8.0
@@ -35,6 +39,7 @@ class SpokenClause:
     finished: bool = False
     broken: bool = False
     announced: bool = False
+    reported: bool = False
     made_at: float | None = None
     samples: int = 0
     sent: int = 0
@@ -54,6 +59,12 @@ class SpokenClause:
             chunk = chunk[:most]
         self.sent += len(chunk)
         return chunk
+
+    def give_back(self, chunk: NDArray[np.float32]) -> None:
+        """Take back its latest samples, to send them again."""
+        self.chunks.insert(0, chunk)
+        self.sent -= len(chunk)
+        self.announced = False
 
     @property
     def all_sent(self) -> bool:
@@ -80,7 +91,12 @@ class Speech:
         self.cancelled = False
         self.failed = False
         self.text_complete = False
-        self.seconds_sent = 0.0
+        self.begun = False
+        """Whether the connection that hears it was told that it begins."""
+        self.sounding = False
+        """Whether its first sound was reported, since it begins or goes on."""
+        self._sent: deque[tuple[SpokenClause, NDArray[np.float32]]] = deque()
+        self._samples_kept = 0
         self.clauses: list[SpokenClause] = []
         self._splitter = ClauseSplitter()
 
@@ -99,6 +115,33 @@ class Speech:
         for clause in self.clauses:
             clause.broken = clause.broken or not clause.finished
             clause.started = clause.finished = True
+
+    def take(self, clause: SpokenClause, most: int) -> NDArray[np.float32]:
+        """The next samples of a clause to send, at most `most`."""
+        chunk = clause.take(most)
+        self._sent.append((clause, chunk))
+        self._samples_kept += len(chunk)
+        while self._samples_kept > _KEPT * SPEECH_RATE and len(self._sent) > 1:
+            self._samples_kept -= len(self._sent.popleft()[1])
+        return chunk
+
+    def rewind(self, seconds: float) -> None:
+        """Let go out again what follows so many seconds of its sound, as far back as it is kept."""
+        again = round((self.seconds_sent - seconds) * SPEECH_RATE)
+        while again > 0 and self._sent:
+            clause, chunk = self._sent.pop()
+            count = min(again, len(chunk))
+            if count < len(chunk):
+                self._sent.append((clause, chunk[:-count]))
+            clause.give_back(chunk[-count:])
+            self._samples_kept -= count
+            again -= count
+
+    def announce_again(self) -> None:
+        """A new connection hears it: tell it what is said."""
+        self.begun = self.sounding = False
+        if self.next_to_send is not None:
+            self.next_to_send.announced = False
 
     def _add(self, clauses: Iterable[str]) -> None:
         for text in clauses:
@@ -125,6 +168,10 @@ class Speech:
         return self.text_complete and self.next_to_send is None
 
     @property
+    def seconds_sent(self) -> float:
+        return sum(clause.sent for clause in self.clauses) / SPEECH_RATE
+
+    @property
     def made_ahead(self) -> float:
         """Seconds of sound that are made and not sent."""
         return sum(clause.samples - clause.sent for clause in self.clauses) / SPEECH_RATE
@@ -142,6 +189,8 @@ class Speeches:
         self._withdrawn: dict[int, int] = {}
         self._ended = 0
         self.playout_deadline = 0.0
+        self.last: Speech | None = None
+        """The latest that went out to its end."""
 
     def get(self, turn: int, revision: int) -> Speech | None:
         """The speech that text of this revision belongs to; None if it was given up or is over."""
@@ -179,6 +228,26 @@ class Speeches:
             self._cancel(self._by_turn.pop(older))
         self._withdrawn = {t: r for t, r in self._withdrawn.items() if t > self._ended}
         return speech
+
+    def finish(self, speech: Speech) -> None:
+        """It went out to its end."""
+        self.end(speech.turn)
+        self.last = speech
+
+    @property
+    def playing(self) -> Speech | None:
+        """The speech that a client plays, or has played last: begun, and possibly all sent."""
+        current = self.current
+        return current if current is not None and current.seconds_sent else self.last
+
+    def play_again(self, speech: Speech, seconds: float) -> bool:
+        """Let what follows so many seconds of a speech go out again; False if nothing does."""
+        speech.rewind(seconds)
+        speech.announce_again()
+        if speech.over:
+            return False
+        self._by_turn[speech.turn] = speech
+        return True
 
     def clear(self) -> None:
         for speech in self._by_turn.values():

@@ -33,6 +33,9 @@ _LAST_WORDS_TIMEOUT = 1.0
 # The machine's voice may still come back from the room this long after it was sent.
 _ECHO_SECONDS = 0.8
 
+# A reply is kept so long after its sound: if its connection was lost, the rest comes later.
+_KEPT = 10.0
+
 # Turns remembered for a language model that is restarted.
 _REMEMBERED = 40
 
@@ -59,6 +62,8 @@ class _Reply:
     sound_until: float = 0.0
     clauses: list[ClauseSpoken] = field(default_factory=list)
     interrupted_at: float | None = None
+    played: str | None = None
+    """What was played, where the listener was lost before the end."""
     first_token_at: float | None = None
     first_clause_at: float | None = None
     first_sound_at: float | None = None
@@ -278,11 +283,15 @@ class Answers:
         reply.complete = True
         reply.answered = True
         self._remember(reply, reply.text)
-        return [self._output(reply, now, eos=True)]
+        return [self._output(reply, now, eos=True), *self._remember_played(reply)]
 
     def _take_sound(
         self, reply: _Reply, message: SpeechStarted | ClauseSpoken | SpeechEnded, now: float
     ) -> list[Event]:
+        if isinstance(message, SpeechEnded) and message.broken_off:
+            return self._broken_off(reply, message, now)
+        if isinstance(message, SpeechStarted) and reply.interrupted_at is None:
+            reply.silent = False  # again, where a connection was lost and came back
         if reply.silent:
             return []
         if isinstance(message, SpeechStarted):
@@ -301,6 +310,22 @@ class Answers:
         if message.spoken:
             events += self._client.event("spoken", reply.turn, text=message.spoken)
         return events
+
+    def _broken_off(self, reply: _Reply, message: SpeechEnded, now: float) -> list[Event]:
+        """The listener was lost: the conversation goes on from what was played."""
+        if reply.interrupted_at is not None:
+            return [] if reply.silent else self._last_words(reply, message.spoken, now)
+        reply.silent, reply.sound_until = True, message.sound_until
+        reply.played = message.spoken or ""
+        events = self._client.event("spoken", reply.turn, text=reply.played)
+        return self._timeline(reply) + events + self._remember_played(reply)
+
+    def _remember_played(self, reply: _Reply) -> list[Event]:
+        """Remember what was played where that is not all; once the language model is done."""
+        if reply.played is None or not reply.complete:
+            return []
+        self._remember(reply, reply.played)
+        return [ToLanguageModel(Spoken(self._session, reply.turn, reply.played))]
 
     # -- how a turn ends -----------------------------------------------------------------------
 
@@ -370,7 +395,7 @@ class Answers:
 
     def _forget(self, now: float) -> None:
         for turn, reply in list(self._replies.items()):
-            if reply.over and now > reply.sound_until + _ECHO_SECONDS:
+            if reply.over and now > reply.sound_until + _KEPT:
                 del self._replies[turn]
 
 

@@ -161,6 +161,7 @@ class Conversation:
         self._server = server
         self._transcription = transcription
         self._speech_turn: int | None = None
+        self._received = 0  # samples of that turn's reply
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
     async def send(self, samples: Samples) -> None:
@@ -212,8 +213,11 @@ class Conversation:
             await asyncio.gather(*readers, return_exceptions=True)
 
     async def _open_speech(self) -> ClientConnection:
-        key = str(self.ready.fields["audio_key"])
-        return await self._server.open(self._server.speech_port, key=key)
+        query = {"key": str(self.ready.fields["audio_key"])}
+        if self._speech_turn is not None:  # the connection broke within this reply: go on there
+            seconds = self._received / SPEECH_RATE
+            query |= {"turn": str(self._speech_turn), "received": f"{seconds:.4f}"}
+        return await self._server.open(self._server.speech_port, **query)
 
     async def _read_transcription(self, speech: list[asyncio.Task[None]]) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -245,9 +249,15 @@ class Conversation:
 
     def _heard(self, message: str | bytes, at: float) -> Event:
         if isinstance(message, bytes):
-            return Sound(at, self._speech_turn, np.frombuffer(message, "<f4"))
+            sound = Sound(at, self._speech_turn, np.frombuffer(message, "<f4"))
+            self._received += len(sound.samples)
+            return sound
         event = _parsed(message, at)
-        self._speech_turn = event.turn if isinstance(event, Notice) else self._speech_turn
+        if isinstance(event, Notice) and event.name == "reply_start":
+            self._speech_turn = event.turn
+            self._received = round(event.fields.get("at", 0.0) * SPEECH_RATE)
+        elif isinstance(event, Notice) and event.name in ("reply_end", "flush"):
+            self._speech_turn = None
         return event
 
 
