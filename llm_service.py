@@ -339,7 +339,6 @@ def _improve(
 
 def load(settings: Settings, pick: Pick) -> LanguageModel:
     """Load the language model that was chosen, and warm it up."""
-    logger.info("language model: %s", pick)
     model: LanguageModel = module(LANGUAGE_MODELS, pick).load(settings)
     model.warm_up()
     return model

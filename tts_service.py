@@ -307,7 +307,6 @@ def run(settings: Settings, links: Links) -> None:
 
 def load(settings: Settings, pick: Pick) -> Voice:
     """Load the voice that was chosen, and warm it up."""
-    logger.info("voice: %s", pick)
     voice: Voice = module(VOICES, pick).load(settings)
     voice.warm_up()
     return voice

@@ -26,6 +26,8 @@ def main() -> int:
         )
     try:
         return run()
+    except KeyboardInterrupt:  # before the supervisor listens for it, or after
+        return 130
     except ModuleNotFoundError as error:
         name = str(error.name).partition(".")[0]
         if name in OURS:
@@ -47,12 +49,13 @@ def run() -> int:
     """Run, where everything is installed; the exit status."""
     import llm_service
     import tts_service
-    from fusion import logs, tasks
+    from fusion import __version__, logs, tasks
+    from fusion.checks import check
     from fusion.command_line import parse
     from fusion.errors import FusionError
     from fusion.selection import choose, survey
     from fusion.serving import tls
-    from fusion.serving.banner import startup_banner
+    from fusion.serving.banner import StartupReport, say
     from fusion.serving.web import WebServer
     from fusion.status import Service
     from fusion.supervisor import Supervisor
@@ -62,23 +65,23 @@ def run() -> int:
     logs.configure(settings.log_level, "main")
     threading.excepthook = tasks.end_process_for_thread
     try:
-        settings = tls.with_certificate(settings)
         choice = choose(settings, survey(settings))
-        supervisor = Supervisor(
-            settings,
-            choice,
-            {
-                Service.VOICE: tts_service.run,
-                Service.TRANSCRIPTION: server.run,
-                Service.LANGUAGE_MODEL: llm_service.run,
-            },
-        )
+        check(settings, choice)
+        settings = tls.with_certificate(settings)
+        source = f", settings from {settings.config}" if settings.config else ""
+        say("\n".join([f"WhisperFusion {__version__}{source}", *choice.lines(settings)]))
+        services = {
+            Service.VOICE: tts_service.run,
+            Service.TRANSCRIPTION: server.run,
+            Service.LANGUAGE_MODEL: llm_service.run,
+        }
+        supervisor = Supervisor(settings, choice, services)
         web = WebServer(settings, supervisor.links.status)
-        if settings.web_port:
-            web.start()
-            print(startup_banner(settings, web.port), flush=True)
         try:
-            return supervisor.run()
+            if settings.web_port:
+                web.start()
+            report = StartupReport(settings, supervisor.links.status, web.port)
+            return supervisor.run(report.update)
         finally:
             web.stop()
     except FusionError as error:

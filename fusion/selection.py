@@ -46,6 +46,14 @@ PACKAGES = {
 }
 """What must be installed for each module."""
 
+MODEL_SETTINGS = {
+    "faster_whisper": "whisper_model",
+    "llama_cpp": "llm",
+    "transformers": "transformers_model",
+    "piper": "voice",
+}
+"""The setting that names the model, for the libraries that have one."""
+
 OLDEST_FOR_TENSORRT_LLM = (7, 0)
 NEWEST_FOR_TENSORRT_LLM = (9, 0)
 """Compute capability of Volta and Hopper: TensorRT-LLM 0.10.0 knows no older and no newer GPU."""
@@ -77,9 +85,6 @@ class Pick:
     library: str
     reason: str
 
-    def __str__(self) -> str:
-        return f"{self.library} {self.reason}"
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -89,9 +94,21 @@ class Choice:
     language_model: Pick
     voice: Pick
 
-    def lines(self) -> list[str]:
-        """One line for each service, for the log."""
-        return [f"{f.name.replace('_', ' ')}: {getattr(self, f.name)}" for f in fields(self)]
+    def lines(self, settings: Settings) -> list[str]:
+        """One line for each service, for a person: what was chosen, and why."""
+        found = []
+        for service in fields(self):
+            pick: Pick = getattr(self, service.name)
+            model = model_name(pick, settings)
+            model = "the best model that is fast enough" if model == AUTO else model
+            what = f"{pick.library} with {model}" if model else pick.library
+            found.append(f"{service.name.replace('_', ' ')}: {what} {pick.reason}")
+        return found
+
+
+def model_name(pick: Pick, settings: Settings) -> str:
+    """The model that the settings name for a library; "" where its reason names it."""
+    return getattr(settings, MODEL_SETTINGS[pick.library]) if pick.library in MODEL_SETTINGS else ""
 
 
 def survey(settings: Settings) -> Machine:

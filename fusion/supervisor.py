@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 HUNG_AFTER = 60.0  # seconds without a heartbeat from a service that was ready
 CHECK_INTERVAL = 1.0
+STARTING_INTERVAL = 0.1  # the same until all services are ready, which somebody waits for
 STOP_GRACE = 4.0  # seconds between SIGTERM and SIGKILL; all is over within 5 s
 
 
@@ -73,21 +74,26 @@ class Supervisor:
         self._restarts = {service: Restarts() for service in services}
         self._due: dict[Service, float] = {}
 
-    def run(self) -> int:
+    def run(self, on_look: Callable[[], None] = lambda: None) -> int:
         """Serve until SIGTERM or SIGINT (returns 0) or until a service cannot be kept alive
-        (returns the program's exit code). Only the main thread may call it."""
+        (returns the program's exit code). Only the main thread may call it.
+
+        `on_look` is called each time that it looks at the services: at least once a second, and
+        ten times a second while one of them is not ready.
+        """
         with self._folder, _termination_signals() as asked:
             try:
                 for service in sorted(self._services):
                     self._start(service)
-                return self._watch(asked)
+                return self._watch(asked, on_look)
             finally:
                 self._stop()
 
-    def _watch(self, asked: int) -> int:
+    def _watch(self, asked: int, on_look: Callable[[], None]) -> int:
         while True:
+            on_look()
             sentinels = {service: p.sentinel for service, p in self._processes.items()}
-            ready = wait([asked, *sentinels.values()], self._until_next_start())
+            ready = wait([asked, *sentinels.values()], self._until_next_look())
             if asked in ready:
                 return 0
             for service in [service for service, s in sentinels.items() if s in ready]:
@@ -135,9 +141,10 @@ class Supervisor:
         self._due[service] = now + delay
         return None
 
-    def _until_next_start(self) -> float:
+    def _until_next_look(self) -> float:
         now = time.monotonic()
-        return max(0.0, min([CHECK_INTERVAL, *(due - now for due in self._due.values())]))
+        interval = STARTING_INTERVAL if self.links.status.not_ready() else CHECK_INTERVAL
+        return max(0.0, min([interval, *(due - now for due in self._due.values())]))
 
     def _start_due(self) -> None:
         now = time.monotonic()

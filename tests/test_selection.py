@@ -175,19 +175,20 @@ def test_what_cannot_be_had_is_one_sentence(
             LAPTOP,
             {},
             [
-                "transcription: faster_whisper on the CPU, as no GPU was found",
-                "language model: llama_cpp on the CPU, as no GPU was found",
-                "voice: piper on the CPU, as no GPU was found",
+                "transcription: faster_whisper with tiny.en on the CPU, as no GPU was found",
+                "language model: llama_cpp with the best model that is fast enough on the CPU, "
+                "as no GPU was found",
+                "voice: piper with en_US-joe-medium on the CPU, as no GPU was found",
             ],
         ),
         (
             BARE_GPU,
             {},
             [
-                "transcription: faster_whisper on the NVIDIA GeForce RTX 4090",
-                "language model: llama_cpp on the CPU, "
+                "transcription: faster_whisper with tiny.en on the NVIDIA GeForce RTX 4090",
+                "language model: llama_cpp with the best model that is fast enough on the CPU, "
                 "as PyTorch or transformers 4.56 is not installed",
-                "voice: piper on the CPU, as WhisperSpeech is not installed",
+                "voice: piper with en_US-joe-medium on the CPU, as WhisperSpeech is not installed",
             ],
         ),
         (
@@ -197,19 +198,19 @@ def test_what_cannot_be_had_is_one_sentence(
                 "transcription: tensorrt_llm with the engine in "
                 f"{Settings().whisper_tensorrt_path}, as its engines are there",
                 "language model: tensorrt_llm with the engine in /models/phi, as --phi says",
-                "voice: piper as --tts_backend says",
+                "voice: piper with en_US-joe-medium as --tts_backend says",
             ],
         ),
         (
             replace(IMAGE, gpu=BLACKWELL, packages=ALL_PACKAGES),
             {},
             [
-                "transcription: faster_whisper on the NVIDIA GeForce RTX 5090; its TensorRT-LLM "
-                "engine is left alone, as TensorRT-LLM 0.10 does not know the newer NVIDIA "
-                "GeForce RTX 5090",
-                "language model: transformers on the NVIDIA GeForce RTX 5090; its TensorRT-LLM "
-                "engine is left alone, as TensorRT-LLM 0.10 does not know the newer NVIDIA "
-                "GeForce RTX 5090",
+                "transcription: faster_whisper with tiny.en on the NVIDIA GeForce RTX 5090; its "
+                "TensorRT-LLM engine is left alone, as TensorRT-LLM 0.10 does not know the newer "
+                "NVIDIA GeForce RTX 5090",
+                "language model: transformers with microsoft/Phi-3-mini-4k-instruct on the NVIDIA "
+                "GeForce RTX 5090; its TensorRT-LLM engine is left alone, as TensorRT-LLM 0.10 "
+                "does not know the newer NVIDIA GeForce RTX 5090",
                 "voice: whisperspeech on the NVIDIA GeForce RTX 5090",
             ],
         ),
@@ -217,12 +218,13 @@ def test_what_cannot_be_had_is_one_sentence(
             replace(BARE_GPU, engines=IMAGE.engines),
             {},
             [
-                "transcription: faster_whisper on the NVIDIA GeForce RTX 4090; its TensorRT-LLM "
-                "engine is left alone, as the package tensorrt_llm is not installed",
-                "language model: llama_cpp on the CPU, as PyTorch or transformers 4.56 is not "
-                "installed; its TensorRT-LLM engine is left alone, as the package tensorrt_llm is "
-                "not installed",
-                "voice: piper on the CPU, as WhisperSpeech is not installed",
+                "transcription: faster_whisper with tiny.en on the NVIDIA GeForce RTX 4090; its "
+                "TensorRT-LLM engine is left alone, as the package tensorrt_llm is not installed",
+                "language model: llama_cpp with the best model that is fast enough on the CPU, as "
+                "PyTorch or "
+                "transformers 4.56 is not installed; its TensorRT-LLM engine is left alone, as the "
+                "package tensorrt_llm is not installed",
+                "voice: piper with en_US-joe-medium on the CPU, as WhisperSpeech is not installed",
             ],
         ),
     ],
@@ -230,7 +232,7 @@ def test_what_cannot_be_had_is_one_sentence(
 def test_each_service_says_what_it_took_and_why(
     machine: Machine, settings: dict[str, Any], lines: list[str]
 ) -> None:
-    assert choose(Settings(**settings), machine).lines() == lines
+    assert choose(Settings(**settings), machine).lines(Settings(**settings)) == lines
 
 
 def test_every_library_of_the_settings_has_its_module_and_packages() -> None:

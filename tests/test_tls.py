@@ -15,7 +15,7 @@ from cryptography import x509
 
 from fusion.errors import ConfigurationError
 from fusion.serving import tls
-from fusion.serving.banner import page_address, startup_banner
+from fusion.serving.banner import page_address, ready_banner
 from fusion.settings import Settings
 
 
@@ -174,20 +174,17 @@ def test_the_invitation_shows_the_address_and_a_code(
 ) -> None:
     monkeypatch.setattr("fusion.serving.banner.machine_addresses", lambda: ["192.0.2.7"])
     settled = tls.with_certificate(dataclasses.replace(settings, token="a b/c"))
-    text = startup_banner(settled, 8000)
+    text = ready_banner(settled, 8000)
     assert "https://localhost:8000/#token=a%20b%2Fc" in text
     assert "https://192.0.2.7:8000/#token=a%20b%2Fc" in text
     assert "█" in text
     assert "accept it" in text
-    one = startup_banner(dataclasses.replace(settled, host="198.51.100.9"), 8000)
+    one = ready_banner(dataclasses.replace(settled, host="198.51.100.9"), 8000)
     assert "phone in your network: https://198.51.100.9:8000/" in one
     assert "█" in one
-    assert "phone" not in startup_banner(dataclasses.replace(settled, host="127.0.0.1"), 8000)
-    plain = startup_banner(dataclasses.replace(Settings(), host="127.0.0.1"), 81)
-    assert plain.splitlines() == [
-        "The page: http://127.0.0.1:81/",
-        "To talk from a phone on your network, start with --tls.",
-    ]
+    assert "phone" not in ready_banner(dataclasses.replace(settled, host="127.0.0.1"), 8000)
+    plain = ready_banner(dataclasses.replace(Settings(), host="127.0.0.1"), 81)
+    assert plain == "Ready: open http://127.0.0.1:81/"
     assert page_address(Settings(), "2001:db8::1", 80) == "http://[2001:db8::1]:80/"
 
 
@@ -202,4 +199,4 @@ def test_a_given_certificate_needs_no_warning(settings: Settings, tmp_path: Path
         tls_key=str(tmp_path / "key.pem"),
     )
     assert tls.ssl_context(given) is not None
-    assert "accept it" not in startup_banner(given, 8000)
+    assert "accept it" not in ready_banner(given, 8000)

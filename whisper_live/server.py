@@ -400,7 +400,6 @@ def run(settings: Settings, links: Links) -> None:
 
 def load(settings: Settings, pick: Pick) -> Transcriber:
     """Load the transcriber that was chosen, and warm it up."""
-    logger.info("transcription: %s", pick)
     transcriber: Transcriber = module(TRANSCRIBERS, pick).load(settings)
     transcriber.warm_up()
     return transcriber

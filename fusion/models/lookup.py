@@ -8,7 +8,7 @@ from pathlib import Path
 from fusion.errors import ConfigurationError
 from fusion.models import hub, table
 from fusion.models.cache import ensure, say
-from fusion.models.sources import VOICE, WHISPER, Progress
+from fusion.models.sources import VOICE, WHISPER, Model, Progress
 
 HUB_NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(:(?P<file>[^:]+))?")
 WHISPER_PATTERNS = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json")
@@ -35,29 +35,45 @@ def resolve(name: str, kind: str, cache: Path, progress: Progress = say) -> Path
     folder as `fetch` gives it), every other kind `owner/repo:file`. A path is returned as it is.
     Raises ConfigurationError when there is no such model or it cannot be had.
     """
-    if any(model.name == name and model.kind == kind for model in table.MODELS):
-        return fetch(name, cache, progress)
+    if model := find(name, kind):
+        return ensure(model, cache, progress)
     path = Path(name).expanduser()
-    if name and path.exists():
+    if path.exists():
         return path
-    if match := HUB_NAME.fullmatch(name):
-        return _from_hub(name, match["repository"], match["file"], kind, cache)
-    raise ConfigurationError(
-        f"There is no {kind} model {name!r}: give one of {known_names(kind)}, the path of a "
-        "model, or owner/repo:file of the Hugging Face hub."
-    )
+    match = HUB_NAME.fullmatch(name)
+    assert match is not None
+    return _from_hub(name, match["repository"], match["file"], kind, cache)
 
 
-def _from_hub(name: str, repository: str, file: str | None, kind: str, cache: Path) -> Path:
+def find(name: str, kind: str) -> Model | None:
+    """The model of the table that a name means; None for a path or a name on the hub.
+
+    Fetches nothing. Raises ConfigurationError when it is none of the three.
+    """
+    for model in table.MODELS:
+        if model.name == name and model.kind == kind:
+            return model
+    match = HUB_NAME.fullmatch(name)
+    if name and Path(name).expanduser().exists():
+        return None
+    if match is None:
+        raise ConfigurationError(
+            f"There is no {kind} model {name!r}: give one of {known_names(kind)}, the path of a "
+            "model, or owner/repo:file of the Hugging Face hub."
+        )
+    if kind != WHISPER and match["file"] is None:
+        raise ConfigurationError(
+            f"There is no {kind} model {name} here, and for the Hugging Face hub the file is "
+            f"missing: write {match['repository']}:FILE."
+        )
+    return None
+
+
+def _from_hub(name: str, repository: str, file: str, kind: str, cache: Path) -> Path:
     folder = cache / "hub"
     try:
         if kind == WHISPER:
             return hub.cached_snapshot(repository, (*WHISPER_PATTERNS, VOCABULARY_PATTERN), folder)
-        if file is None:
-            raise ConfigurationError(
-                f"There is no {kind} model {name} here, and for the Hugging Face hub the file is "
-                f"missing: write {repository}:FILE."
-            )
         if kind == VOICE:
             hub.cached_file(repository, f"{file}.json", folder)
         return hub.cached_file(repository, file, folder)

@@ -1,7 +1,8 @@
-"""Where people find the page: the address as text, and as a QR code for a phone's camera."""
+"""What the terminal shows while it starts: what is loaded, where the page is, who may come."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ import segno
 from fusion.serving.hosts import THIS_MACHINE, is_everywhere
 from fusion.serving.tls import is_made_here, machine_addresses
 from fusion.settings import Settings
+from fusion.status import Phase, Service, ServiceStatus
 
 
 def page_address(settings: Settings, host: str, port: int) -> str:
@@ -23,13 +25,24 @@ def page_address(settings: Settings, host: str, port: int) -> str:
     return f"{scheme}://{name}:{port}/{secret}"
 
 
-def startup_banner(settings: Settings, port: int) -> str:
-    """Some lines for the terminal; with TLS also a QR code for a phone."""
+def ready_banner(settings: Settings, port: int) -> str:
+    """Some lines for the terminal, for when all is ready: where to go, and who may come.
+
+    With TLS also a QR code for a phone. `port` is the page's; 0 when it is not served.
+    """
+    return "\n".join([*_where(settings, port), *_who(settings)])
+
+
+def _where(settings: Settings, port: int) -> list[str]:
+    if not port:
+        ports = f"{settings.transcription_port} (audio in) and {settings.speech_port} (speech out)"
+        return [f"Ready: listening on ports {ports}."]
     everywhere = is_everywhere(settings.host)
     here = page_address(settings, "localhost" if everywhere else settings.host, port)
-    lines = [f"The page: {here}"]
+    lines = [f"Ready: open {here}"]
     if not settings.tls:
-        return "\n".join([*lines, "To talk from a phone on your network, start with --tls."])
+        hint = "To talk from a phone on your network, start with --tls."
+        return lines if settings.host in THIS_MACHINE else [*lines, hint]
     others = machine_addresses() if everywhere else [settings.host]
     if others and others[0] not in THIS_MACHINE:
         address = page_address(settings, others[0], port)
@@ -38,4 +51,42 @@ def startup_banner(settings: Settings, port: int) -> str:
         lines += [f"On a phone in your network: {address}", picture.getvalue().rstrip("\n")]
     if is_made_here(settings):
         lines.append("The certificate was made here, so a browser warns once: accept it.")
-    return "\n".join(lines)
+    return lines
+
+
+def _who(settings: Settings) -> list[str]:
+    if settings.token or settings.host in THIS_MACHINE:
+        return []
+    return [
+        "It listens to everybody who can reach this machine, without a token: --token SECRET asks "
+        "for one, --host 127.0.0.1 keeps it to yourself."
+    ]
+
+
+class StartupReport:
+    """Says on stdout what is being loaded, and at last where to go. `update` is called often."""
+
+    def __init__(self, settings: Settings, status: ServiceStatus, port: int) -> None:
+        self._settings = settings
+        self._status = status
+        self._port = port
+        self._told: set[Service] = set()
+        self._done = False
+
+    def update(self) -> None:
+        """Say what is new."""
+        if self._done:
+            return
+        for service in Service:
+            if self._status.phase(service) == Phase.LOADING and service not in self._told:
+                self._told.add(service)
+                say(f"Loading {service.label} ...")
+        if self._status.not_ready() is None:
+            self._done = True
+            say(ready_banner(self._settings, self._port))
+
+
+def say(text: str) -> None:
+    """Print for a person. A terminal that is gone is no reason to end."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -13,6 +15,9 @@ from fusion.errors import ConfigurationError
 from fusion.serving import tls
 from fusion.serving.access import AccessPolicy
 from fusion.settings import Settings
+
+PURPOSES = {"transcription": "transcription", "speech": "speech", "web": "the web page"}
+"""What the three ports are for, by the first word of their settings."""
 
 ConnectionHandler = Callable[[ServerConnection, AccessPolicy], Awaitable[None]]
 
@@ -45,6 +50,27 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
+def open_listeners(settings: Settings, purpose: str) -> list[socket.socket]:
+    """Listen on the port of that purpose, one of `PURPOSES`. Raises ConfigurationError."""
+    setting = f"{purpose}_port"
+    number: int = getattr(settings, setting)
+    try:
+        return listen(settings.host, number)
+    except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            sentence = (
+                f"--host {settings.host} is no address of this machine ({error.strerror}): name "
+                "one that it has, or leave it out to listen on all."
+            )
+        else:
+            reason = os.strerror(error.errno or 0)  # its own text names the address as well
+            sentence = (
+                f"Port {number} for {PURPOSES[purpose]} cannot be opened ({reason}): stop "
+                f"the program that uses it or choose another with --{setting}."
+            )
+        raise ConfigurationError(sentence) from error
+
+
 @contextlib.asynccontextmanager
 async def open_port(
     settings: Settings, purpose: str, *, access: AccessPolicy, max_size: int
@@ -54,21 +80,13 @@ async def open_port(
     Clients wait until the future that this yields has what serves them. What that raises ends its
     connection with close code 1011. Raises ConfigurationError when the port cannot be opened.
     """
-    setting = f"{purpose}_port"
-    number: int = getattr(settings, setting)
     handler: asyncio.Future[ConnectionHandler] = asyncio.get_running_loop().create_future()
 
     async def on_connection(connection: ServerConnection) -> None:
         serve_client = await asyncio.shield(handler)
         await serve_client(connection, access)
 
-    try:
-        listeners = listen(settings.host, number)
-    except OSError as error:
-        raise ConfigurationError(
-            f"Port {number} for {purpose} cannot be opened ({error.strerror}); "
-            f"stop the program that uses it or choose another with --{setting}."
-        ) from error
+    listeners = open_listeners(settings, purpose)
     servers = [
         await serve(
             on_connection,

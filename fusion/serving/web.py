@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import mimetypes
-import socket
 import ssl
 import threading
 import time
@@ -28,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fusion import tasks
 from fusion.errors import ConfigurationError
 from fusion.serving.health import Health
-from fusion.serving.ports import listen
+from fusion.serving.ports import open_listeners
 from fusion.serving.relay import Relay
 from fusion.serving.tls import loopback_context, ssl_context
 from fusion.settings import Settings
@@ -72,7 +71,7 @@ class WebServer:
     def start(self) -> None:
         """Listen. Raises ConfigurationError, when the port is taken for example."""
         context = ssl_context(self._settings)
-        listeners = _listen(self._settings.host, self._settings.web_port)
+        listeners = open_listeners(self._settings, "web")
         self._port = listeners[0].getsockname()[1]
         self._server = uvicorn.Server(self._configuration(context))
         self._thread = tasks.thread("web", self._server.run, listeners)
@@ -153,14 +152,3 @@ def _adding_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
         await send(message)
 
     return send_with_headers
-
-
-def _listen(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets. Bound here and not in the thread, where nobody would see them fail."""
-    try:
-        return listen(host, port)
-    except OSError as error:
-        raise ConfigurationError(
-            f"the web page cannot be served on {host}:{port} ({error.strerror}): "
-            "stop the program that uses this port, or choose another with --web_port."
-        ) from error

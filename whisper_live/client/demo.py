@@ -139,7 +139,7 @@ def running_server(settings: Settings, arguments: Sequence[str]) -> Iterator[Non
     command += ["--web_port", "0", "--log_level", "warning"]
     # The smallest language model, unless the flags name another: a demo downloads no gigabyte.
     command += ["--llm", SMALLEST_LLM, *arguments]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         wait_until_ready(settings, process)
         yield
