@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from fusion.serving.access import AccessPolicy
+from fusion.serving.health import Health
 from fusion.serving.ports import listen
 from fusion.settings import Settings
+from fusion.status import ServiceStatus
 from tests.running import free_ports
 
 
@@ -53,7 +55,7 @@ def test_a_name_with_two_addresses_is_listened_to_on_both(monkeypatch: pytest.Mo
 
 
 def test_a_proxy_is_trusted_over_a_socket_for_both() -> None:
-    access = AccessPolicy(Settings(trusted_proxies="10.1.0.0/16"), lambda: None)
+    access = AccessPolicy(Settings(trusted_proxies="10.1.0.0/16"), Health(ServiceStatus()))
     assert access._is_proxy("::ffff:10.1.2.3")
     assert access._is_proxy("::ffff:127.0.0.1")
     assert not access._is_proxy("::ffff:10.2.2.3")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
 import secrets
@@ -15,22 +14,28 @@ from websockets.exceptions import ConnectionClosed
 
 from fusion.messages import SessionStarted
 from fusion.settings import Settings
+from whisper_live.events import TurnTimeline
 from whisper_live.handshake import Hello
 from whisper_live.incoming_audio import IncomingAudio
+from whisper_live.outgoing import OutgoingMessages
 from whisper_live.session import Session, SessionPolicy
 from whisper_live.vad import VoiceActivityDetector
 
 logger = logging.getLogger(__name__)
 
-# Messages that wait for a client that does not read; beyond them it is gone.
-_MOST_UNSENT = 512
-
 _COMPLAINT_INTERVAL = 1.0
+
+# Close codes with which a client says that it wants no more (RFC 6455: normal, and none given).
+_FAREWELLS = (1000, 1005)
 
 
 @dataclass(eq=False)
 class TranscriptionConnection:
-    """A connection with its session. `caught_up` is set whenever the session has made progress."""
+    """A connection with its session, which outlives it for a while: the client may come back.
+
+    `caught_up` is set whenever the session has made progress. `away_since` is when the connection
+    was lost (monotonic seconds), None while there is one.
+    """
 
     socket: ServerConnection
     hello: Hello
@@ -38,10 +43,14 @@ class TranscriptionConnection:
     started: SessionStarted
     detector: VoiceActivityDetector
     audio: IncomingAudio
+    outgoing: OutgoingMessages
+    resume_key: str = field(default_factory=lambda: secrets.token_urlsafe(18))
+    away_since: float | None = None
+    unwanted: bool = False
+    writer: asyncio.Task[None] | None = None
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
     closing: asyncio.Task[None] | None = None
     complained_at: dict[type, float] = field(default_factory=dict)
-    _unsent: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(_MOST_UNSENT))
 
     @classmethod
     def begin(
@@ -60,7 +69,30 @@ class TranscriptionConnection:
             history=hello.history,
         )
         audio = IncomingAudio(hello.audio_format, hello.sample_rate)
-        return cls(socket, hello, session, started, VoiceActivityDetector(), audio)
+        outgoing = OutgoingMessages(hello.uid)
+        return cls(socket, hello, session, started, VoiceActivityDetector(), audio, outgoing)
+
+    def attach(self, socket: ServerConnection) -> None:
+        """Go on over another connection: its sound begins anew, and what was missed is told."""
+        self.leave(self.away_since or 0.0)
+        self.socket.transport.abort()
+        self.socket, self.away_since, self.closing = socket, None, None
+        self.detector = VoiceActivityDetector()
+        self.audio = IncomingAudio(self.hello.audio_format, self.hello.sample_rate)
+        self.outgoing.held = False
+        self.outgoing.send_again()
+
+    def leave(self, now: float) -> None:
+        """The connection is lost: hold back what is said until the client is back."""
+        self.away_since = now
+        self.outgoing.held = True
+        if self.writer is not None:
+            self.writer.cancel()
+
+    @property
+    def may_return(self) -> bool:
+        """Whether the connection was lost rather than closed by a client that is done."""
+        return not self.unwanted and self.socket.close_code not in _FAREWELLS
 
     @property
     def identity(self) -> str:
@@ -70,27 +102,51 @@ class TranscriptionConnection:
         """What the language model and the voice have to know, with the conversation up to now."""
         return replace(self.started, history=self.session.history())
 
+    def keys(self, resume: str) -> dict[str, object]:
+        """The session's keys, and whether `resume` was its own, so that it goes on."""
+        keys: dict[str, object] = {
+            "audio_key": self.started.audio_key,
+            "resume_key": self.resume_key,
+        }
+        if resume:
+            keys |= {
+                "resumed": resume == self.resume_key,
+                "position": round(self.session.position, 3),
+            }
+        return keys
+
     def tell(self, fields: dict[str, object]) -> None:
         """Queue a JSON message; a client that does not read is disconnected."""
-        try:
-            self._unsent.put_nowait(json.dumps({"uid": self.hello.uid, **fields}))
-        except asyncio.QueueFull:
+        if not self.outgoing.put(fields):
             logger.warning("%s does not read its messages and is disconnected", self.hello.uid)
+            self.unwanted = True
             self.socket.transport.abort()
 
     async def write(self) -> None:
-        """Send what is queued, until cancelled or until the client is gone."""
+        """Send what is queued, until cancelled or until the connection is gone."""
         with contextlib.suppress(ConnectionClosed):
-            while True:
-                message = await self._unsent.get()
-                await self.socket.send(message)
-                self._unsent.task_done()
+            await self.outgoing.write(self.socket.send)
 
     async def close_when_sent(self, reason: str) -> None:
         """Close once the client has what is queued, or does not take it for a second."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._unsent.join(), 1.0)
+            await asyncio.wait_for(self.outgoing.all_sent(), 1.0)
         await self.socket.close(1000, reason)
+
+    def log(self, timeline: TurnTimeline) -> None:
+        """Write down where the time of a turn went."""
+        times = "  ".join(
+            f"{name} {value if value is not None else '-'}"
+            for name, value in timeline.milliseconds.items()
+        )
+        ahead = "prepared ahead" if timeline.speculative else "made after the commit"
+        logger.info(
+            "%s turn %d, ms since the end of speech: %s (%s)",
+            self.identity,
+            timeline.turn,
+            times,
+            ahead,
+        )
 
     def complain(self, message: str | bytes, sentence: str, now: float) -> None:
         """Tell what is wrong with a message; once a second is enough for a stream of its kind."""

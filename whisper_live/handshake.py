@@ -36,6 +36,7 @@ class Hello:
     context: str
     history: tuple[tuple[str, str], ...]
     token: object
+    resume: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def parse_hello(message: str | bytes, languages: Collection[str]) -> Hello:
     if isinstance(message, bytes):
         raise ProtocolError(f"The first message must be text, such as {_EXAMPLE}.")
     fields = _json_object(message, _EXAMPLE)
-    uid = fields.get("uid")
+    uid = fields.get("uid", "" if fields.get("resume") else None)
     if not isinstance(uid, str | int) or isinstance(uid, bool) or len(str(uid)) > 200:
         raise ProtocolError(
             f'"uid" must be a text of yours, at most 200 characters, as in {_EXAMPLE}.'
@@ -74,6 +75,7 @@ def parse_hello(message: str | bytes, languages: Collection[str]) -> Hello:
         ),
         history=_history(fields.get("history") or []),
         token=fields.get("token"),
+        resume=_text(fields, "resume"),
     )
 
 

@@ -171,6 +171,11 @@ class Listener:
         return len(self._closing) >= _MOST_CLOSING
 
     @property
+    def position(self) -> int:
+        """Frames heard since the beginning."""
+        return self._position
+
+    @property
     def turn(self) -> int | None:
         """The turn that is being spoken now."""
         return self._turn if self._utterance else None

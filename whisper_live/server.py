@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import json
 import logging
 import threading
@@ -43,7 +44,6 @@ from whisper_live.events import (
     ToLanguageModel,
     ToVoice,
     Transcribe,
-    TurnTimeline,
 )
 from whisper_live.handshake import END_OF_AUDIO, Hello, parse_command, parse_hello
 from whisper_live.scheduler import Job, Scheduler
@@ -59,6 +59,9 @@ _READY_POLL = 0.1
 
 # Frames taken from one client before the others get a turn in the event loop.
 _FRAMES_AT_ONCE = 16
+
+# Seconds that a session waits for its client to come back: time to find another network.
+RESUME_PATIENCE = 30.0
 
 OVERLOADED = "The server is overloaded; try again soon."
 
@@ -97,6 +100,9 @@ class TranscriptionServer:
         try:
             hello = await self._greet(connection, access)
             uid = hello.uid
+            returning = self._returning(hello.resume)
+            if returning is not None:  # its last connection, dead or not, makes room for this one
+                self._admitted.pop(returning.socket, None)
             if not self._admit(connection):
                 wait = {"uid": uid, "status": "WAIT", "message": self._minutes_to_wait()}
                 await connection.send(json.dumps(wait))
@@ -106,7 +112,7 @@ class TranscriptionServer:
                 await tasks.first_of(connection.wait_closed(), self._until_ready())
                 await self._serve(connection, hello, access.client_address(connection))
             finally:
-                del self._admitted[connection]
+                self._admitted.pop(connection, None)
         except ProtocolError as error:
             with contextlib.suppress(ConnectionClosed):
                 refusal = {"uid": uid, "status": "ERROR", "message": str(error)}
@@ -145,29 +151,62 @@ class TranscriptionServer:
             await asyncio.sleep(_READY_POLL)
 
     async def _serve(self, connection: ServerConnection, hello: Hello, address: str) -> None:
-        client = TranscriptionConnection.begin(connection, hello, address, self._settings)
-        limit = self._settings.max_connection_time
-        self._clients[client.identity] = client
-        writer = tasks.start(client.write(), "writer")
-        try:
+        client = self._returning(hello.resume)
+        if client is not None:
+            client.attach(connection)
+        else:
+            self._end_deserted(address)
+            client = TranscriptionConnection.begin(connection, hello, address, self._settings)
+            self._clients[client.identity] = client
             self._introduce(client)
-            client.tell(
-                {
-                    "message": "SERVER_READY",
-                    "backend": self._transcriber.name,
-                    "audio_key": client.started.audio_key,
-                    "max_connection_time": limit,
-                    "languages": sorted(self._transcriber.languages),
-                }
-            )
-            self._tell_model_status(client)
-            await asyncio.wait_for(self._listen(client), limit)
+        ready = {
+            "message": "SERVER_READY",
+            "backend": self._transcriber.name,
+            "max_connection_time": self._settings.max_connection_time,
+            "languages": sorted(self._transcriber.languages),
+            **client.keys(hello.resume),
+        }
+        client.outgoing.put(ready, first=True)
+        self._tell_model_status(client)
+        client.writer = writer = tasks.start(client.write(), "writer")
+        try:
+            await asyncio.wait_for(self._listen(client), self._settings.max_connection_time)
         except asyncio.TimeoutError:
             client.tell({"message": "DISCONNECT"})
             await client.close_when_sent("the time limit is reached")
         finally:
             writer.cancel()
+            self._part(client, connection)
+
+    def _returning(self, resume_key: str) -> TranscriptionConnection | None:
+        """The session that a client comes back to; None if there is none, or none any more."""
+        key = resume_key.encode()
+        for client in self._clients.values():
+            if hmac.compare_digest(client.resume_key.encode(), key):
+                return client
+        return None
+
+    def _part(self, client: TranscriptionConnection, connection: ServerConnection) -> None:
+        """A connection is over: its session is, unless the client may come back or has already."""
+        if client.socket is not connection:
+            return
+        if not client.may_return:
             self._dismiss(client)
+            return
+        client.leave(time.monotonic())
+        away = [client for client in self._clients.values() if client.away_since is not None]
+        for longest in away[: -self._settings.max_clients]:
+            self._dismiss(longest)
+
+    def _end_deserted(self, address: str) -> None:
+        """Whoever comes from here without a key may want the sound of an old client's session.
+
+        An old client's audio connection goes to its next session only once the last one has ended.
+        """
+        for client in list(self._clients.values()):
+            old = not client.hello.stream and client.started.address == address
+            if old and client.away_since is not None:
+                self._dismiss(client)
 
     def _introduce(self, client: TranscriptionConnection) -> None:
         """Make the session known to the language model and the voice."""
@@ -187,7 +226,10 @@ class TranscriptionServer:
     # -- what a client sends -------------------------------------------------------------------
 
     async def _listen(self, client: TranscriptionConnection) -> None:
-        async for message in client.socket:
+        socket = client.socket
+        async for message in socket:
+            if client.socket is not socket:
+                return  # the client has come back over another one
             try:
                 if isinstance(message, bytes) and message != END_OF_AUDIO.encode():
                     await self._hear(client, client.audio.take(message))
@@ -237,7 +279,7 @@ class TranscriptionServer:
             elif isinstance(event, ToVoice):
                 self._to_voice(event.message)
             else:
-                _log(client, event)
+                client.log(event)
         client.caught_up.set()
 
     def _job(self, client: TranscriptionConnection, event: Transcribe) -> Job:
@@ -332,10 +374,14 @@ class TranscriptionServer:
             await asyncio.sleep(_TICK)
             now = time.monotonic()
             for client in list(self._clients.values()):
+                if client.away_since is not None and now - client.away_since > RESUME_PATIENCE:
+                    self._dismiss(client)
+                    continue
                 if client.session.idle(now):
                     continue
                 self._carry_out(client, client.session.tick(now))
-                if client.session.finished(now) and client.closing is None:
+                here = client.away_since is None and client.closing is None
+                if here and client.session.finished(now):
                     closing = client.close_when_sent("all is said")
                     client.closing = tasks.start(closing, "closing")
 
@@ -343,21 +389,6 @@ class TranscriptionServer:
         self._scheduler.close()
         self._turn_detections.shutdown(wait=False, cancel_futures=True)
         self._transcriber.close()
-
-
-def _log(client: TranscriptionConnection, timeline: TurnTimeline) -> None:
-    times = "  ".join(
-        f"{name} {value if value is not None else '-'}"
-        for name, value in timeline.milliseconds.items()
-    )
-    ahead = "prepared ahead" if timeline.speculative else "made after the commit"
-    logger.info(
-        "%s turn %d, ms since the end of speech: %s (%s)",
-        client.identity,
-        timeline.turn,
-        times,
-        ahead,
-    )
 
 
 async def _serve(settings: Settings, links: Links, stop: threading.Event) -> None:

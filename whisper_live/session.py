@@ -29,6 +29,7 @@ from fusion.messages import (
     Withdrawal,
 )
 from fusion.settings import Settings
+from whisper_live.activity import FRAME_SECONDS
 from whisper_live.answers import Answers
 from whisper_live.client_messages import ClientMessages
 from whisper_live.events import (
@@ -107,6 +108,11 @@ class Session:
     def backlogged(self) -> bool:
         """Whether the server should read no more audio until the transcriber has caught up."""
         return self._listener.backlogged
+
+    @property
+    def position(self) -> float:
+        """Seconds of audio that it has heard."""
+        return self._listener.position * FRAME_SECONDS
 
     def finished(self, now: float) -> bool:
         """Whether the client sent END_OF_AUDIO and everything after it is said and done."""
