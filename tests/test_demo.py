@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +137,6 @@ def test_it_starts_and_stops_a_server_with_its_flags(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_a_server_that_cannot_start_is_one_clear_failure(tmp_path: Path) -> None:
     transcription_port, speech_port = free_ports(2)
-    started = time.monotonic()
     finished = run(
         tmp_path,
         f"--transcription_port={transcription_port}",
@@ -148,5 +146,5 @@ def test_a_server_that_cannot_start_is_one_clear_failure(tmp_path: Path) -> None
     assert finished.returncode != 0
     assert "missing.onnx" in finished.stderr
     assert "Traceback" not in finished.stderr
-    assert time.monotonic() - started < 90
+    assert "loading" not in finished.stdout, "models were loaded first"
     assert not (tmp_path / "reply.wav").exists()

@@ -117,6 +117,8 @@ def test_the_wheel_holds_every_module_and_the_page(wheel: Path) -> None:
 def test_the_version_is_said(installed: Path, tmp_path: Path) -> None:
     said = run(installed / "whisperfusion", "--version", folder=tmp_path)
     assert said == f"WhisperFusion {__version__}\n"
+    help_text = run(installed / "whisperfusion-client", "--help", folder=tmp_path)
+    assert help_text.startswith("usage: whisperfusion-client ")
 
 
 def test_a_recording_is_answered_aloud(

@@ -1,4 +1,4 @@
-"""The command `python -m whisper_live.client`: talk to a server from a terminal."""
+"""The command `whisperfusion-client`: talk to a server from a terminal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import contextlib
 import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from websockets.exceptions import ConnectionClosed
 
+from fusion import __version__
 from fusion.audio import SAMPLE_RATE, SPEECH_RATE
 from fusion.errors import FusionError
 from whisper_live.client.conversation import (
@@ -61,14 +63,19 @@ class Screen:
 
 
 def parser() -> argparse.ArgumentParser:
+    module = Path(sys.argv[0]).name == "__main__.py"
     result = argparse.ArgumentParser(
-        prog="python -m whisper_live.client",
+        prog="python -m whisper_live.client" if module else None,
         description="Talk to a WhisperFusion server, or have a recording transcribed and answered.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    version = f"WhisperFusion {__version__}"
+    result.add_argument("--version", action="version", version=version, help="show the version")
     result.add_argument("--host", default="localhost", help="where the server is")
     result.add_argument("--port", type=int, default=6006, help="its transcription port")
-    result.add_argument("--speech_port", type=int, default=8888, help="its speech port")
+    result.add_argument(
+        "--speech_port", "--speech-port", type=int, default=8888, help="its speech port"
+    )
     result.add_argument("--token", default="", help="its secret, if it has one")
     result.add_argument(
         "--certificate", default="", help="its certificate file (PEM): talk to it over TLS"
