@@ -7,10 +7,12 @@ that is already under way, or complete.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,6 +30,7 @@ from fusion.messages import (
     ReplyEnded,
     ReplyFailed,
     ReplyText,
+    ReplyThinking,
     SessionEnded,
     SessionStarted,
     Speculation,
@@ -39,11 +42,16 @@ from fusion.selection import LANGUAGE_MODELS, Pick, module
 from fusion.settings import Settings
 from fusion.status import Phase, Service
 from language_models.automatic import AutomaticModel, Started, is_automatic
-from language_models.base import ChatMessage, GenerationRequest, LanguageModel
+from language_models.base import ChatMessage, Finish, GenerationRequest, LanguageModel, Thinking
 from language_models.conversation import Conversation
 from language_models.generations import HEAD_START, Generation, Generations, Priority
+from language_models.library_errors import as_model_errors, guarded_stream
+from language_models.reply_filter import ReplyFilter
 
 logger = logging.getLogger(__name__)
+
+# How often the neighbours are told that a model still thinks.
+_THINKING_INTERVAL = 1.0
 
 
 @dataclass
@@ -176,8 +184,7 @@ class LanguageModelService:
         try:
             self._generate(generation)
         except ModelError as error:
-            logger.warning("a reply failed: %s", error)
-            self._tell(generation, ReplyFailed(*_key(generation), str(error)))
+            self._fail(generation, error)
         finally:
             with self._lock:
                 self._generations.finished(generation)
@@ -191,7 +198,8 @@ class LanguageModelService:
         if messages is None:
             return
         if generation.priority == Priority.PREFILL:
-            self._model.prefill(messages, generation.cancellation)
+            with as_model_errors(self._model.name):
+                self._model.prefill(messages, generation.cancellation)
             return
         request = GenerationRequest(
             messages=tuple(messages),
@@ -199,9 +207,33 @@ class LanguageModelService:
             temperature=self._settings.temperature,
             top_p=self._settings.top_p,
         )
-        for piece in self._model.stream(request, generation.cancellation):
-            self._grow(generation, piece)
-        self._complete(generation)
+        reply = ReplyFilter(request.max_tokens)
+        cut = self._read(generation, request, reply)
+        if not generation.cancellation.requested:
+            self._grow(generation, reply.finish(cut=cut))
+            if not reply.text:
+                raise ModelError(_why_empty(reply, cut, request.max_tokens))
+            self._complete(generation, reply.text)
+
+    def _read(self, generation: Generation, request: GenerationRequest, reply: ReplyFilter) -> bool:
+        """Read the model's stream through the filter; whether it ended for want of tokens."""
+        told = -math.inf
+        stream = guarded_stream(self._model, request, generation.cancellation)
+        with contextlib.closing(stream):
+            while not reply.ended:
+                try:
+                    piece = next(stream)
+                except StopIteration as end:
+                    return end.value is Finish.LENGTH
+                if isinstance(piece, Thinking):
+                    reply.think()
+                else:
+                    self._grow(generation, reply.push(piece))
+                now = time.monotonic()
+                if reply.thinking and now - told >= _THINKING_INTERVAL:
+                    told = now
+                    self._tell(generation, ReplyThinking(*_key(generation), now))
+        return False
 
     def _prompt(self, generation: Generation) -> list[ChatMessage] | None:
         """The prompt, or None if nobody wants the reply any more.
@@ -218,25 +250,31 @@ class LanguageModelService:
         messages = copy.prompt(
             generation.turn,
             generation.question,
-            self._model.count_tokens,
+            self._count_tokens,
             self._settings.max_prompt_tokens,
         )
         with self._lock:
             conversation.forget_as(copy)
         return messages
 
+    def _count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+        with as_model_errors(self._model.name):
+            return self._model.count_tokens(messages)
+
     def _grow(self, generation: Generation, piece: str) -> None:
+        if not piece:
+            return
         with self._lock:
-            generation.text += piece
             generation.pieces += 1
             self._tell(generation, ReplyText(*_key(generation), piece, time.monotonic()))
             if generation.pieces == HEAD_START:
                 self._start_what_may()
 
-    def _complete(self, generation: Generation) -> None:
+    def _complete(self, generation: Generation, text: str) -> None:
         with self._lock:
             if generation.cancellation.requested:
                 return
+            generation.text = text
             client = self._clients[generation.session]
             if generation.priority == Priority.COMMITTED:
                 client.conversation.answer(generation.turn, generation.text)
@@ -245,11 +283,32 @@ class LanguageModelService:
             ended = ReplyEnded(*_key(generation), generation.text, time.monotonic())
             self._tell(generation, ended)
 
+    def _fail(self, generation: Generation, error: ModelError) -> None:
+        """End the turn; work ahead of time that failed is done again when its turn is committed."""
+        logger.warning("a reply failed: %s", error)
+        with self._lock:
+            if generation.priority == Priority.COMMITTED:
+                self._tell(generation, ReplyFailed(*_key(generation), str(error)))
+            else:
+                self._generations.stop(generation)
+
     def _tell(self, generation: Generation, message: Message) -> None:
         """Nothing is said of a generation that was stopped."""
         with self._lock:
             if generation.priority != Priority.PREFILL and not generation.cancellation.requested:
                 self._send(message)
+
+
+def _why_empty(reply: ReplyFilter, cut: bool, max_tokens: int) -> str:
+    """The sentence for a person whose question got no words in answer."""
+    if reply.thought and cut:
+        return (
+            f"The language model spent all its {max_tokens} tokens on thinking and gave no answer: "
+            "switch its thinking off, or raise --max_new_tokens."
+        )
+    if reply.thought:
+        return "The language model thought about it and then gave no answer. Please ask again."
+    return "The language model gave an empty answer. Please ask in other words."
 
 
 def _key(generation: Generation) -> tuple[str, int, int]:

@@ -107,7 +107,7 @@ class SpeechServer:
             if isinstance(message, ReplyText):
                 speech.feed(message.text)
             else:
-                speech.complete()
+                speech.complete(message.text if isinstance(message, ReplyEnded) else None)
 
     def _start(self, message: SessionStarted) -> None:
         if message.session in self._clients:

@@ -102,8 +102,22 @@ class ReplyText:
 
 
 @dataclass(frozen=True)
+class ReplyThinking:
+    """The model thinks before it answers. To both, again and again while nothing else comes."""
+
+    session: str
+    turn: int
+    revision: int
+    at: float
+
+
+@dataclass(frozen=True)
 class ReplyEnded:
-    """The reply's text is complete. To the transcription server and to the voice."""
+    """The reply's text is complete. To the transcription server and to the voice.
+
+    `text` is all of it. It may be less than what `ReplyText` brought: a sentence that broke off for
+    want of tokens is taken back.
+    """
 
     session: str
     turn: int
@@ -184,6 +198,7 @@ Message = (
     | Interruption
     | Spoken
     | ReplyText
+    | ReplyThinking
     | ReplyEnded
     | ReplyFailed
     | ModelStatus
@@ -191,5 +206,8 @@ Message = (
     | ClauseSpoken
     | SpeechEnded
 )
+
+ReplyProgress = ReplyText | ReplyThinking | ReplyEnded | ReplyFailed
+"""What the language model says of a reply."""
 
 PROVISIONAL = (Prefill, Speculation, ModelStatus)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -24,6 +25,28 @@ class GenerationRequest:
     max_tokens: int = 100
     temperature: float = 0.0
     top_p: float = 1.0
+
+
+class Finish(enum.Enum):
+    """Why a stream of text ended."""
+
+    STOP = "stop"
+    """The model came to its end, or the stream was cancelled."""
+
+    LENGTH = "length"
+    """No token was left: the text may break off anywhere."""
+
+
+class Thinking(enum.Enum):
+    """What a stream yields in place of text while the model thinks and says nothing."""
+
+    THINKING = "thinking"
+
+
+THINKING = Thinking.THINKING
+
+Stream = Generator[str | Thinking, None, Finish]
+"""A reply in the making: pieces of text, then why it ended."""
 
 
 class Cancellation:
@@ -76,11 +99,13 @@ class LanguageModel(Protocol):
     def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         """Length in tokens of the prompt that these messages become."""
 
-    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
-        """Yield the reply's text piece by piece, never half a character.
+    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
+        """Yield the model's text piece by piece, never half a character; return why it ended.
 
-        Ends early, without an error, within about a token of `cancellation`. Raises ModelError
-        with a sentence for the client when the reply cannot be made.
+        The text is what the model wrote: what of it is said (no `<think>` tags, no role labels) is
+        decided by `reply_filter` for all models. Ends early, without an error, within about a token
+        of `cancellation`. Raises ModelError with a sentence for the client when the reply cannot be
+        made.
         """
 
     def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:

@@ -20,7 +20,7 @@ import logging
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,17 @@ from fusion.models import lookup
 from fusion.models.llms import LLMS
 from fusion.models.sources import LLM
 from fusion.settings import AUTO, Settings
-from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
+from language_models.base import (
+    THINKING,
+    Cancellation,
+    ChatMessage,
+    Finish,
+    GenerationRequest,
+    LanguageModel,
+    Stream,
+    Thinking,
+)
+from language_models.library_errors import as_model_errors
 from language_models.slots import Slots, cut_prompt
 
 logger = logging.getLogger(__name__)
@@ -92,7 +102,7 @@ class LlamaCpp:
         """Length in tokens of the prompt that these messages become, the template's included."""
         return self._count(tuple(messages))
 
-    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
+    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
         """Yield the reply's text as it is generated.
 
         Raises:
@@ -107,8 +117,9 @@ class LlamaCpp:
 
         def generate(slot: int) -> None:
             try:
-                self._server.handle_chat_completions(_chat_request(request, slot), receive)
-            except (RuntimeError, ValueError) as error:
+                with as_model_errors(self.name):
+                    self._server.handle_chat_completions(_chat_request(request, slot), receive)
+            except ModelError as error:
                 events.put(error)
             finally:
                 events.put(_DONE)
@@ -117,12 +128,14 @@ class LlamaCpp:
         cancellation.on_request(abandoned.request)
         cancellation.on_request(lambda: events.put(_DONE))
         self._start_worker(request.messages, abandoned, generate)
+        finish = Finish.STOP
         try:
             while (event := self._next(events)) is not _DONE and not cancellation.requested:
-                if text := _delta(event):
-                    yield text
+                yield from _pieces(event)
+                finish = _finish(event) or finish
         finally:
             abandoned.request()
+        return finish
 
     def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
         """Read the prompt up to the last whole word of the last message into a slot's cache.
@@ -287,13 +300,24 @@ def _as_json(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _delta(event: Any) -> str:
-    """The text that a chunk brings, if any. Raises ModelError for one that tells of a failure."""
-    if isinstance(event, Exception):
-        raise ModelError("The language model refused the request.") from event
+def _pieces(event: Any) -> list[str | Thinking]:
+    """What a chunk brings. Raises ModelError for one that tells of a failure."""
+    if isinstance(event, ModelError):
+        raise event
     if "error" in event:
         raise _failure(event["error"])
-    return "".join(choice["delta"].get("content") or "" for choice in event["choices"])
+    pieces: list[str | Thinking] = []
+    for choice in event["choices"]:
+        if text := choice["delta"].get("content"):
+            pieces.append(text)
+        elif choice["delta"].get("reasoning_content"):
+            pieces.append(THINKING)
+    return pieces
+
+
+def _finish(event: Mapping[str, Any]) -> Finish | None:
+    reasons = [choice.get("finish_reason") for choice in event["choices"]]
+    return Finish.LENGTH if "length" in reasons else None
 
 
 def _failure(error: Mapping[str, Any]) -> ModelError:

@@ -12,20 +12,40 @@ reads the few words that a person just said in some milliseconds.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import math
-import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
-from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
+from language_models.base import (
+    THINKING,
+    Cancellation,
+    ChatMessage,
+    Finish,
+    GenerationRequest,
+    LanguageModel,
+    Stream,
+)
+from language_models.openai_connection import AbortableConnection
+from language_models.openai_dialect import Dialect
+from language_models.openai_events import (
+    LONGEST_EVENT,
+    MalformedReplyError,
+    Reply,
+    ServerFailedError,
+    chat_model,
+    deltas,
+    model_names,
+    quotation,
+    sentence_of_body,
+)
+from language_models.thinking import CLOSING_TAG, OPENING_TAG, without_thinking
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +65,16 @@ RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 
 # Tokens that a chat template puts around a message, about.
 TEMPLATE_TOKENS = 8
+
+# Models of a server that an error names.
+MOST_NAMED = 8
+
+# More tokens for a model that spent all of a reply's on thinking.
+THINKING_TOKENS = 2048
+
+# What the warm-up waits for a model that may think, to see how it does.
+PROBE_TOKENS = 256
+PROBE_SECONDS = 5.0
 
 
 def load(settings: Settings) -> LanguageModel:
@@ -76,7 +106,10 @@ class OpenAIServer:
         self._url = settings.openai_url.rstrip("/")
         self._model = settings.openai_model
         self._counts_tokens = True
-        self._live: set[_Connection] = set()
+        self._dialect = Dialect()
+        self._more_tokens = 0
+        self._opens_thinking = False
+        self._live: set[AbortableConnection] = set()
         key = settings.openai_api_key
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -106,10 +139,23 @@ class OpenAIServer:
             time.sleep(START_POLL)
 
     def warm_up(self) -> None:
-        """Have the server generate a few tokens."""
-        request = GenerationRequest((ChatMessage("user", "Hello."),), max_tokens=4)
-        for _ in self.stream(request, Cancellation()):
-            pass
+        """Have the server answer something short, and see what it takes and how its model thinks.
+
+        Raises:
+            ConfigurationError: the server refuses the request.
+        """
+        request = GenerationRequest((ChatMessage("user", "Say yes."),), max_tokens=PROBE_TOKENS)
+        enough = Cancellation()
+        clock = threading.Timer(PROBE_SECONDS, enough.request)
+        clock.daemon = True
+        clock.start()
+        try:
+            for _ in self.stream(request, enough):
+                pass
+        except _RefusedError as error:
+            raise ConfigurationError(str(error)) from error
+        finally:
+            clock.cancel()
 
     def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         """Length of the prompt in tokens, where the server has `/tokenize`; else an estimate.
@@ -119,37 +165,63 @@ class OpenAIServer:
         """
         return self._count(tuple(messages))
 
-    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
+    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
         """Yield the reply's text as the server sends it.
 
-        Until the first text came, a lost connection or a busy server is tried again.
+        Until the first text came, a lost connection or a busy server is tried again, and so is a
+        model that spent all its tokens on thinking, with more of them.
 
         Raises:
-            ModelError: the server is away, refuses, sends nothing for `reply_timeout` seconds or
-                breaks off.
+            ModelError: the server is away, refuses, sends nothing for `reply_timeout` seconds,
+                breaks off, or sends what is no reply.
         """
+        reply = Reply()
+        finish = yield from self._tries(request, cancellation, reply)
+        if finish is Finish.LENGTH and reply.only_thought and not cancellation.requested:
+            logger.info("%s spent all tokens on thinking: it gets more from now on", self._url)
+            self._more_tokens = THINKING_TOKENS
+            reply = Reply()
+            finish = yield from self._tries(request, cancellation, reply)
+        if not self._opens_thinking and without_thinking(reply.text, complete=True).opened_before:
+            logger.info("The chat template at %s opens the model's thinking", self._url)
+            self._opens_thinking = True
+        return finish
+
+    def _tries(
+        self, request: GenerationRequest, cancellation: Cancellation, reply: Reply
+    ) -> Stream:
         stopped = threading.Event()
         cancellation.on_request(stopped.set)
         for pause in (*BACKOFF, None):
-            connection = _Connection()
+            connection = AbortableConnection()
             cancellation.on_request(connection.shut)
-            begun = False
             try:
-                for text in self._attempt(request, connection):
-                    if stopped.is_set():
-                        return
-                    begun = True
-                    yield text
-                return
-            except (_BusyError, httpx.TransportError) as error:
+                finish = yield from self._attempt(request, connection, stopped, reply)
                 if stopped.is_set():
-                    return
-                again = not begun and not isinstance(error, httpx.ReadTimeout)
+                    return Finish.STOP
+                return finish
+            except (_BusyError, httpx.TransportError, EOFError) as error:
+                if stopped.is_set():
+                    return Finish.STOP
+                again = not reply.begun and not isinstance(error, httpx.ReadTimeout)
                 if pause is None or not again:
-                    raise self._failure(error, begun) from error
+                    raise self._failure(error, reply.begun) from error
                 logger.info("Trying %s again: %s", self._url, error)
+            except (MalformedReplyError, httpx.DecodingError) as error:
+                logger.warning("%s sent what is no reply: %s", self._url, error)
+                raise ModelError(
+                    f"The language model server at {self._url} sent a reply that cannot be read: "
+                    f"{_one_line(error)}."
+                ) from error
+            except ServerFailedError as error:
+                logger.warning("The language model server at %s: %s", self._url, error)
+                raise ModelError(
+                    f"The language model server at {self._url} failed while it answered"
+                    f"{quotation(str(error))}."
+                ) from error
             if stopped.wait(pause):
-                return
+                return Finish.STOP
+        raise AssertionError("the last try returns or raises")
 
     def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
         """Nothing: see the top of this file."""
@@ -160,31 +232,70 @@ class OpenAIServer:
             connection.shut()
         self._http.close()
 
-    def _attempt(self, request: GenerationRequest, connection: _Connection) -> Iterator[str]:
-        """One request. Raises _BusyError and httpx.TransportError for what may pass."""
+    def _attempt(
+        self,
+        request: GenerationRequest,
+        connection: AbortableConnection,
+        stopped: threading.Event,
+        reply: Reply,
+    ) -> Stream:
+        """One request. Raises _BusyError, EOFError and httpx.TransportError for what may pass."""
         if self._http.is_closed:
             raise ModelError("The language model has been closed.")
-        body = {
-            "model": self._model_name(),
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-            "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "stream": True,
-        }
         url = f"{self._url}/chat/completions"
         self._live.add(connection)
         try:
-            with self._http.stream(
-                "POST", url, json=body, extensions={"trace": connection.trace}
-            ) as response:
-                if response.status_code in RETRIED_STATUS:
-                    raise _BusyError(f"status {response.status_code}")
-                if response.status_code != httpx.codes.OK:
-                    raise self._refusal(response.status_code, response.read())
-                yield from _texts(response.iter_lines())
+            while True:
+                body = {
+                    "model": self._model_name(),
+                    "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+                    "stream": True,
+                    **self._dialect.fields(request, self._more_tokens),
+                }
+                with self._http.stream(
+                    "POST", url, json=body, extensions={"trace": connection.trace}
+                ) as response:
+                    if response.status_code == httpx.codes.OK:
+                        self._dialect.accepted()
+                        return (yield from self._texts(response, stopped, reply))
+                    said = sentence_of_body(response.read())
+                    if response.status_code in RETRIED_STATUS:
+                        raise _BusyError(f"status {response.status_code}{quotation(said)}")
+                    if not self._dialect.give_way(response.status_code, said):
+                        raise self._refusal(response.status_code, said)
         finally:
             self._live.discard(connection)
+
+    def _texts(self, response: httpx.Response, stopped: threading.Event, reply: Reply) -> Stream:
+        """The text in a response as it comes, and the reason why it ended.
+
+        Raises ModelError for a reply without text that says why it has none.
+        """
+        if self._opens_thinking:
+            yield OPENING_TAG
+        for delta in deltas(response.iter_bytes()):
+            if stopped.is_set():
+                return Finish.STOP
+            if delta.thinking:
+                reply.thinking += delta.thinking
+                yield THINKING
+            if delta.text:
+                reply.text += delta.text
+                yield delta.text
+            reply.refusal += delta.refusal
+            reply.calls_tool = reply.calls_tool or delta.calls_tool
+            reply.finish = delta.finish
+        if not reply.text.strip():
+            # Some builds of llama-server put the answer there although thinking was off.
+            if reply.thinking and self._dialect.thinking_off and reply.finish == "stop":
+                reply.text = reply.thinking
+                yield reply.thinking
+            elif reason := reply.why_empty():
+                raise ModelError(f"The language model server at {self._url} {reason}.")
+        if self._opens_thinking and reply.finish == "stop" and CLOSING_TAG not in reply.text:
+            self._opens_thinking = False  # it answered without a thought, and all of it is said
+            yield CLOSING_TAG + reply.text
+        return Finish.LENGTH if reply.finish == "length" else Finish.STOP
 
     def _failure(self, error: Exception, begun: bool) -> ModelError:
         if not self._settings.openai_model:
@@ -201,15 +312,25 @@ class OpenAIServer:
             f"({error}); try again in a moment."
         )
 
-    def _refusal(self, status: int, body: bytes) -> ModelError:
-        logger.warning("%s answered %d: %s", self._url, status, body[:500].decode(errors="replace"))
+    def _refusal(self, status: int, said: str) -> ModelError:
+        logger.warning("%s answered %d: %s", self._url, status, said)
         reasons = {
             401: "it does not accept --openai_api_key",
             403: "it does not accept --openai_api_key",
-            404: f"it does not know the model {self._model!r}",
+            404: f"it does not know the model {self._model!r}{self._offer()}",
         }
         reason = reasons.get(status, f"status {status}")
-        return ModelError(f"The language model server at {self._url} refused to answer: {reason}.")
+        sentence = f"The language model server at {self._url} refused to answer: {reason}"
+        return _RefusedError(f"{sentence}{quotation(said)}.")
+
+    def _offer(self) -> str:
+        """Which models the server has instead, where it tells."""
+        try:
+            answer = self._http.get(f"{self._url}/models", timeout=CONNECT_TIMEOUT)
+        except httpx.HTTPError:
+            return ""
+        names = model_names(_json(answer))
+        return f" (it has {', '.join(names[:MOST_NAMED])}: see --openai_model)" if names else ""
 
     def _model_name(self) -> str:
         """The model's name, asked for again after a failure where the settings name none."""
@@ -218,15 +339,15 @@ class OpenAIServer:
             if answer.status_code in RETRIED_STATUS:
                 raise _BusyError(f"status {answer.status_code}")
             if answer.status_code != httpx.codes.OK:
-                raise self._refusal(answer.status_code, answer.content)
-            self._model = _first_model(answer)
+                raise self._refusal(answer.status_code, sentence_of_body(answer.content))
+            self._model = chat_model(model_names(_json(answer)))
         return self._model
 
     def _not_ready(self) -> str:
         """Why the server cannot be used yet; empty when it can be."""
         try:
             answer = self._http.get(f"{self._url}/models", timeout=CONNECT_TIMEOUT)
-        except httpx.TransportError as error:
+        except httpx.HTTPError as error:
             return str(error) or type(error).__name__
         if answer.status_code in RETRIED_STATUS:
             return f"status {answer.status_code}"
@@ -239,7 +360,7 @@ class OpenAIServer:
                 f"{self._url}/models answers with status {answer.status_code}: --openai_url must "
                 "be the address of an OpenAI-compatible server, as http://host:8000/v1."
             )
-        self._model = self._model or _first_model(answer)
+        self._model = self._model or chat_model(model_names(_json(answer)))
         self.name = f"openai_api: {self._model} at {self._url}"
         return "" if self._model else "it offers no model yet"
 
@@ -262,15 +383,14 @@ class OpenAIServer:
         url = f"{self._url.removesuffix('/v1')}/tokenize"
         try:
             answer = self._http.post(url, json=body, timeout=COUNT_TIMEOUT)
-            content = answer.json() if answer.status_code == httpx.codes.OK else None
-        except httpx.TransportError:
+        except httpx.HTTPError:
             return 0  # away for now; the request itself will say so
-        except ValueError:
-            content = None
+        content = _json(answer) if answer.status_code == httpx.codes.OK else None
         if answer.status_code in RETRIED_STATUS:
             return 0
-        if isinstance(content, dict) and isinstance(content.get("count"), int):
-            return int(content["count"])
+        count = content.get("count") if isinstance(content, dict) else None
+        if isinstance(count, int) and 0 < count < LONGEST_EVENT:
+            return count
         if isinstance(content, dict) and isinstance(content.get("tokens"), list):
             return len(content["tokens"]) + TEMPLATE_TOKENS * len(messages)
         self._counts_tokens = False
@@ -282,76 +402,17 @@ class _BusyError(Exception):
     """The server answered, but not now."""
 
 
-class _Connection:
-    """The socket of one request, which another thread may shut.
-
-    Closing a socket does not wake a thread that reads from it; shutting it does. httpx tells of
-    the socket through its `trace` extension. Until it is connected there is none, so a
-    cancellation can last as long as the connecting does (at most `CONNECT_TIMEOUT`).
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._shut = False
-
-    def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpx calls this at each step of a request."""
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            with self._lock:
-                self._socket = info["return_value"].get_extra_info("socket")
-                if self._shut:
-                    self._shut_socket()
-
-    def shut(self) -> None:
-        with self._lock:
-            self._shut = True
-            self._shut_socket()
-
-    def _shut_socket(self) -> None:
-        if self._socket is None:
-            return
-        try:
-            # The plain socket's method also for TLS, whose own would wait for the other side.
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-        except OSError:
-            logger.debug("The connection was closed already")
+class _RefusedError(ModelError):
+    """The server will refuse the same request again."""
 
 
-def _texts(lines: Iterator[str]) -> Iterator[str]:
-    """The pieces of text in a stream of server-sent events; what is not understood is passed over.
-
-    Raises ModelError when the server tells of an error, and httpx.ReadError when the stream ends
-    before the reply does.
-    """
-    for line in lines:
-        if not line.startswith("data:"):
-            continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
-            return
-        try:
-            chunk = json.loads(data)
-        except ValueError:
-            logger.debug("Not JSON: %.200s", data)
-            continue
-        if not isinstance(chunk, dict):
-            continue
-        if chunk.get("error"):
-            logger.warning("The language model server: %s", chunk["error"])
-            raise ModelError("The language model server failed while it answered.")
-        choice: Mapping[str, Any] = next(iter(chunk.get("choices") or ()), {})
-        if text := (choice.get("delta") or {}).get("content"):
-            yield text
-        if choice.get("finish_reason"):
-            return
-    raise httpx.ReadError("the stream ended before the reply did")
-
-
-def _first_model(answer: httpx.Response) -> str:
-    """The first name in an answer of `/models`; empty if there is none."""
+def _json(answer: httpx.Response) -> Any:
+    """The JSON of an answer; None if it has none."""
     try:
-        models = answer.json()["data"]
-        return str(models[0]["id"]) if models else ""
-    except (ValueError, KeyError, TypeError, IndexError):
-        return ""
+        return answer.json()
+    except (ValueError, RecursionError):
+        return None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

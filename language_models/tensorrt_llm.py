@@ -25,8 +25,9 @@ from fusion import tasks
 from fusion.errors import ConfigurationError, ModelError
 from fusion.selection import engines_present, language_engine
 from fusion.settings import Settings
-from language_models.base import Cancellation, ChatMessage, GenerationRequest
+from language_models.base import Cancellation, ChatMessage, Finish, GenerationRequest, Stream
 from language_models.detokenize import Detokenizer
+from language_models.library_errors import as_model_errors
 from language_models.prompts import CHATML, PHI_FORMATS, PromptFormat, StopStringFilter
 
 logger = logging.getLogger(__name__)
@@ -119,10 +120,8 @@ class Replies:
         with self._lock:
             if self._failure:
                 raise ModelError(self._failure)
-            try:
+            with as_model_errors("TensorRT-LLM"):
                 request_id = self._executor.enqueue_request(request)
-            except RuntimeError as error:
-                raise ModelError(f"TensorRT-LLM did not take the request: {error}") from error
             reply = self._replies[request_id] = _Reply()
         return request_id, reply.arrivals
 
@@ -208,23 +207,27 @@ class TensorRTLanguageModel:
     def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         return len(self._tokenizer.encode(self._format.render(messages)))
 
-    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
+    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
         request_id, arrivals = self._replies.open(self._request(request))
         cancellation.on_request(lambda: arrivals.put_nowait(WAKE))
         text = Detokenizer(self._decode)
+        most = min(request.max_tokens, self._engine.max_output_len)
+        made = 0
         cut = StopStringFilter(self._format.stop_strings)
         try:
             for ids in self._tokens(arrivals, cancellation):
+                made += len(ids)
                 if piece := cut.push(text.push(ids)):
                     yield piece
                 if cut.complete:
-                    return
+                    return Finish.STOP
             if not cancellation.requested and (
                 piece := cut.push(text.finish()) + ("" if cut.complete else cut.finish())
             ):
                 yield piece
         finally:
             self._replies.cancel(request_id)
+        return Finish.LENGTH if made >= most else Finish.STOP
 
     def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
         """Nothing: the engines are built without a prompt cache."""

@@ -18,7 +18,7 @@ import functools
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,18 @@ from fusion import cuda_graphs, tasks
 from fusion.errors import ConfigurationError, ModelError
 from fusion.selection import first_gpu
 from fusion.settings import Settings
-from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
+from language_models.base import (
+    Cancellation,
+    ChatMessage,
+    Finish,
+    GenerationRequest,
+    LanguageModel,
+    Stream,
+)
 from language_models.detokenize import Detokenizer
+from language_models.library_errors import as_model_errors
 from language_models.slots import Slot, Slots, cut_prompt
+from language_models.thinking import OPENING_TAG
 from language_models.transformers_batch import Batch
 
 logger = logging.getLogger(__name__)
@@ -116,7 +125,8 @@ class TransformersModel:
         if self._compiled:
             logger.info("Compiling the language model, which takes a minute or two")
         try:
-            for _ in self._pieces(self._job(request, Cancellation()), WARM_UP_TIMEOUT):
+            ids = self._encode(self._render(request.messages))
+            for _ in self._pieces(_Job(request, ids, Cancellation()), WARM_UP_TIMEOUT):
                 pass
         except ModelError as error:
             hint = "; try --no-torch_compile" if self._compiled else ""
@@ -126,14 +136,18 @@ class TransformersModel:
         """Length in tokens of the prompt that these messages become, the template's included."""
         return self._count(tuple(messages))
 
-    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
+    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
         """Yield the reply's text as it is generated.
 
         Raises:
             ModelError: the prompt does not fit, PyTorch failed, or nothing came for
                 `reply_timeout` seconds.
         """
-        return self._pieces(self._job(request, cancellation), self._settings.reply_timeout)
+        prompt = self._render(request.messages)
+        if prompt.rstrip().endswith(OPENING_TAG):
+            yield OPENING_TAG
+        job = _Job(request, self._encode(prompt), cancellation)
+        return (yield from self._pieces(job, self._settings.reply_timeout))
 
     def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
         """Read the prompt up to the last whole word of the last message into a slot's cache."""
@@ -146,10 +160,7 @@ class TransformersModel:
         """Stop all generations and the thread."""
         self._worker.close()
 
-    def _job(self, request: GenerationRequest, cancellation: Cancellation) -> _Job:
-        return _Job(request, self._encode(self._render(request.messages)), cancellation)
-
-    def _pieces(self, job: _Job, timeout: float) -> Iterator[str]:
+    def _pieces(self, job: _Job, timeout: float) -> Stream:
         """The text of a job. It is stopped when nobody reads on."""
         if len(job.ids) + job.request.max_tokens > self._context:
             raise ModelError(
@@ -167,6 +178,7 @@ class TransformersModel:
                 yield piece
         finally:
             job.abandoned = True
+        return Finish.LENGTH if len(job.made) >= job.request.max_tokens else Finish.STOP
 
     def _render(self, messages: Sequence[ChatMessage]) -> str:
         if not self._takes_system:
@@ -257,11 +269,11 @@ class _Worker:
         while not self._closed.is_set():
             self._admit()
             try:
-                self._read_one_piece()
-                self._step()
-            except RuntimeError as error:  # what PyTorch raises: out of memory, CUDA, compiling
-                logger.exception("The language model failed")
-                self._fail(ModelError(f"The language model failed ({type(error).__name__})."))
+                with as_model_errors("PyTorch"):
+                    self._read_one_piece()
+                    self._step()
+            except ModelError as error:
+                self._fail(error)
                 self._batch.check_device()
         self._fail(ModelError("The language model has been closed."))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from fusion.messages import (
@@ -21,7 +21,7 @@ from fusion.messages import (
     Speculation,
 )
 from fusion.settings import Settings
-from language_models.base import Cancellation, ChatMessage, GenerationRequest
+from language_models.base import Cancellation, ChatMessage, Finish, GenerationRequest, Stream
 from llm_service import LanguageModelService
 
 PATIENCE = 20.0  # seconds that another thread may take; a test that waits longer has failed
@@ -44,17 +44,17 @@ class ScriptedReply:
             self._items.put(("piece", piece))
         return self
 
-    def end(self, value: Any = None) -> None:
+    def end(self, value: Finish = Finish.STOP) -> None:
         self._items.put(("end", value))
 
     def fail(self, error: BaseException) -> None:
         self._items.put(("error", error))
 
-    def run(self) -> Generator[Any, None, Any]:
+    def run(self) -> Stream:
         while True:
             kind, value = self._items.get(timeout=PATIENCE)
             if self.cancellation.requested:
-                return None
+                return Finish.STOP
             if kind == "error":
                 raise value
             if kind == "end":
@@ -80,9 +80,7 @@ class ScriptedModel:
     def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         return self.count(messages)
 
-    def stream(
-        self, request: GenerationRequest, cancellation: Cancellation
-    ) -> Generator[Any, None, Any]:
+    def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
         reply = ScriptedReply(request, cancellation)
         with self.changed:
             self.replies.append(reply)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -14,10 +15,11 @@ from fusion.messages import (
     ReplyEnded,
     ReplyFailed,
     ReplyText,
+    ReplyThinking,
     Spoken,
     Withdrawal,
 )
-from language_models.base import ChatMessage
+from language_models.base import THINKING, ChatMessage, Finish
 from tests.language_model_world import PATIENCE, ScriptedModel, World
 
 
@@ -56,7 +58,7 @@ def test_the_next_prompt_has_what_was_said_before(world: World) -> None:
 
 def test_a_commit_adopts_the_reply_that_is_under_way(world: World) -> None:
     reply = world.speculate("a", 1, 1, "How old is it?").write("Very ")
-    world.until_sent(ReplyText, text="Very ")
+    world.until_sent(ReplyText, text="Very")
     world.commit("a", 1, 1, "How old is it?")
     reply.write("old.").end()
     assert world.until_sent(ReplyEnded, turn=1).text == "Very old."
@@ -150,6 +152,114 @@ def test_a_question_that_is_too_long_is_an_error_for_the_turn(world: World) -> N
     world.model.count = lambda _: 10_000
     world.commit("a", 1, 1, "x" * 2000)
     assert "too long" in world.until_sent(ReplyFailed, turn=1).reason
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("no"), KeyError("delta"), AttributeError(), RuntimeError("CUDA"), OSError()]
+)
+def test_whatever_a_library_raises_ends_its_turn_alone(world: World, error: Exception) -> None:
+    world.start("b")
+    world.commit("a", 1, 1, "How old is it?")
+    world.commit("b", 1, 1, "And you?")
+    world.reply_to("How old is it?").write("Very ").fail(error)
+    failed = world.until_sent(ReplyFailed)
+    assert (failed.session, failed.turn) == ("a", 1)
+    assert type(error).__name__ in failed.reason
+    world.reply_to("And you?").write("Fine.").end()
+    assert world.until_sent(ReplyEnded).session == "b"
+
+
+def test_a_prefill_that_fails_is_no_matter(world: World) -> None:
+    def fail(*_: object) -> None:
+        raise TypeError("no")
+
+    world.model.prefill = fail  # type: ignore[method-assign]
+    world.tell(Prefill("a", 1, "How old"))
+    world.until_running(0)
+    world.commit("a", 1, 1, "How old is it?")
+    world.reply_to("How old is it?").write("Very old.").end()
+    world.until_sent(ReplyEnded, turn=1)
+    assert not any(isinstance(message, ReplyFailed) for message in world.sent)
+
+
+def test_a_count_that_fails_is_an_error_for_the_turn(world: World) -> None:
+    def fail(_: object) -> int:
+        raise TypeError("no")
+
+    world.model.count = fail
+    world.commit("a", 1, 1, "x" * 2000)
+    assert "TypeError" in world.until_sent(ReplyFailed, turn=1).reason
+
+
+# -- what of a model's text is said ---------------------------------------------------------------
+
+
+def test_thinking_is_told_of_but_neither_shown_nor_remembered(world: World) -> None:
+    world.commit("a", 1, 1, "How old is it?")
+    reply = world.reply_to("How old is it?").write("<thi", "nk>Hm, ", "1883.")
+    world.until_sent(ReplyThinking, session="a", turn=1, revision=1)
+    reply.write("</thi", "nk>\n\n", "Very", " old.").end()
+    assert world.until_sent(ReplyEnded).text == world.text("a", 1) == "Very old."
+    world.commit("a", 2, 1, "Why?")
+    prompt = contents(world.reply_to("Why?").request.messages)
+    assert prompt == ["Be brief.", "How old is it?", "Very old.", "Why?"]
+
+
+def test_thinking_apart_from_the_text_is_told_of_once_a_second(world: World) -> None:
+    world.commit("a", 1, 1, "How old is it?")
+    world.reply_to("How old is it?").write(*[THINKING] * 50, "Old.").end()
+    assert world.until_sent(ReplyEnded).text == "Old."
+    told = [message for message in world.sent if isinstance(message, ReplyThinking)]
+    assert 1 <= len(told) < 20
+
+
+@pytest.mark.parametrize(
+    ("pieces", "finish", "reason"),
+    [
+        ([], Finish.STOP, "empty answer"),
+        ([" ", "\n"], Finish.STOP, "empty answer"),
+        (["Assistant:"], Finish.STOP, "empty answer"),
+        ([THINKING], Finish.STOP, "gave no answer"),
+        (["<think>hm</think>"], Finish.STOP, "gave no answer"),
+        ([THINKING], Finish.LENGTH, r"all its 100 tokens on thinking.*--max_new_tokens"),
+        (["<think>", "hm"], Finish.LENGTH, r"all its 100 tokens on thinking"),
+    ],
+)
+def test_an_empty_reply_is_an_error_that_says_why(
+    world: World, pieces: list[object], finish: Finish, reason: str
+) -> None:
+    world.commit("a", 1, 1, "How old is it?")
+    world.reply_to("How old is it?").write(*pieces).end(finish)
+    assert re.search(reason, world.until_sent(ReplyFailed, turn=1).reason)
+    world.until_running(0)
+    assert not any(isinstance(message, ReplyEnded) for message in world.sent)
+
+
+def test_a_speculation_that_failed_is_tried_again_by_its_commit(world: World) -> None:
+    world.speculate("a", 1, 1, "How old is it?").fail(ModelError("It broke off."))
+    world.until_running(0)
+    assert world.sent == []
+    world.commit("a", 1, 1, "How old is it?")
+    world.until(lambda: len(world.model.replies) == 2)
+    world.model.replies[1].write("Very old.").end()
+    assert world.until_sent(ReplyEnded).text == "Very old."
+
+
+def test_a_reply_that_is_cut_ends_with_its_last_whole_sentence() -> None:
+    world = World(max_new_tokens=8)
+    world.start("a")
+    world.commit("a", 1, 1, "How old is it?")
+    pieces = ["It", " was", " opened", ".", " He", " lived", " in", " Par"]
+    world.reply_to("How old is it?").write(*pieces).end(Finish.LENGTH)
+    assert world.until_sent(ReplyEnded).text == world.text("a", 1) == "It was opened."
+
+
+def test_a_repeated_sentence_stops_the_model(world: World) -> None:
+    world.commit("a", 1, 1, "Who are you?")
+    reply = world.reply_to("Who are you?").write("I am Emily. ", "I am Emily. ", "I am ")
+    assert world.until_sent(ReplyEnded).text == world.text("a", 1) == "I am Emily."
+    world.until_running(0)
+    assert not reply.cancellation.requested
 
 
 # -- whose turn it is ---------------------------------------------------------

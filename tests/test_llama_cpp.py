@@ -17,6 +17,7 @@ from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from language_models.conversation import Conversation
 from language_models.llama_cpp import LlamaCpp, load
+from tests.language_model_contract import LanguageModelContract
 
 SETTINGS = Settings(max_clients=2)
 SYSTEM = ChatMessage("system", SETTINGS.system_prompt)
@@ -302,3 +303,7 @@ def test_a_damaged_file_is_one_sentence(gguf: Path, tmp_path: Path, kept: int, r
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         LlamaCpp(tmp_path / "missing.gguf", SETTINGS)
+
+
+class TestContract(LanguageModelContract):
+    library = "llama_cpp"

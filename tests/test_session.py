@@ -12,6 +12,8 @@ from fusion.messages import (
     Interruption,
     ReplyEnded,
     ReplyFailed,
+    ReplyText,
+    ReplyThinking,
     Speculation,
     SpeechEnded,
     SpeechStarted,
@@ -271,6 +273,25 @@ def test_a_failed_reply_is_told() -> None:
     world.silence(1.0)
     world.say(ReplyFailed("s", 1, 1, "It was too long."))
     assert [f["message"] for f in world.endings()[1]] == ["It was too long."]
+
+
+@pytest.mark.parametrize("speculative_generation", [True, False])
+def test_a_model_that_thinks_is_told_of_once_and_does_not_time_out(
+    speculative_generation: bool,
+) -> None:
+    world = World(speculative_generation=speculative_generation, reply_timeout=5.0)
+    world.model_dies = True
+    world.speak(1.2)
+    world.silence(0.2)
+    assert world.events("thinking") == []
+    for _ in range(12):
+        world.say(ReplyThinking("s", 1, 1, world.now))
+        world.silence(1.0)
+    assert [event["turn"] for event in world.events("thinking")] == [1]
+    assert not any(world.endings().values())
+    world.say(ReplyText("s", 1, 1, "Yes.", world.now))
+    world.say(ReplyEnded("s", 1, 1, "Yes.", world.now))
+    assert [fields["llm_output"] for fields in world.endings()[1]] == [["Yes."]]
 
 
 @pytest.mark.parametrize("speculative_generation", [True, False])

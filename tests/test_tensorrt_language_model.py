@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import json
 import logging
 import sys
@@ -23,6 +24,7 @@ from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from tests.contracts import executor
 from tests.contracts.executor import Player, Script
+from tests.language_model_contract import LanguageModelContract
 
 HELLO = (ChatMessage("user", "Hello"),)
 PHI_3_END = 32007
@@ -449,3 +451,17 @@ def test_the_stand_in_refuses_what_the_real_library_does_not_have(player: Player
         trt.Executor("x", trt.ModelType.DECODER_ONLY, trt.ExecutorConfig()).abort(1)
     with pytest.raises(AttributeError):
         _ = trt.ModelType.ENCODER_DECODER
+
+
+class TestContract(LanguageModelContract):
+    library = "tensorrt_llm"
+
+    @pytest.fixture(autouse=True)
+    def engine(self, player: Player) -> None:
+        """An engine that tells a story as long as it may, letter by letter."""
+
+        def story(request: Any) -> Script:
+            letters = itertools.cycle(b"Once upon a time a king built a bridge. ")
+            return Script([[next(letters)] for _ in range(request.max_new_tokens)])
+
+        player.otherwise = story

@@ -20,6 +20,7 @@ from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from language_models.llama_cpp import LlamaCpp
 from language_models.transformers import TransformersModel, _pick, _without_system, load
 from language_models.transformers_batch import Batch
+from tests.language_model_contract import LanguageModelContract
 
 # Reading the GGUF file takes a minute on a busy machine.
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(600)]
@@ -300,3 +301,7 @@ def test_a_template_without_a_system_part_gets_it_with_the_question() -> None:
     first, second = _without_system(ask("Hello?", "Yes?"))
     assert first == ChatMessage("user", f"{SYSTEM.content}\n\nHello?")
     assert second == ChatMessage("assistant", "Yes?")
+
+
+class TestContract(LanguageModelContract):
+    library = "transformers"

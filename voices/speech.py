@@ -103,11 +103,17 @@ class Speech:
     def feed(self, text: str) -> None:
         self._add(self._splitter.feed(text))
 
-    def complete(self) -> None:
-        """The reply has no more text."""
-        if not self.text_complete:
-            self.text_complete = True
-            self._add(self._splitter.finish())
+    def complete(self, text: str | None = None) -> None:
+        """The reply has no more text; `text` is all of it, where its end may be taken back."""
+        if self.text_complete:
+            return
+        self.text_complete = True
+        before = "".join(clause.text for clause in self.clauses)
+        for piece in self._splitter.finish():
+            if text is not None and (text.startswith(before.rstrip()) or before.startswith(text)):
+                piece = piece[: max(0, len(text) - len(before))]
+            before += piece
+            self._add([piece] if piece.strip() else [])
 
     def fail(self) -> None:
         """The voice failed: what it has not made by now stays unsaid, and so does what follows."""

@@ -207,6 +207,8 @@ class App {
     } else if (message.llm_output) {
       const entry = this.conversation.answered(message);
       if (message.eos && entry.reply.silent) this.view.announce(heardText(entry));
+    } else if (message.event === "thinking") {
+      this.conversation.thinks(message);
     } else if (message.event === "interrupted") {
       this.conversation.interrupted(message);
     } else if (message.event === "timeline") {

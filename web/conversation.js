@@ -83,6 +83,13 @@ export class Conversation {
     return entry;
   }
 
+  /** A `thinking` event: the model thinks before it answers. */
+  thinks({ turn }) {
+    const entry = this.#entry(turn);
+    this.#reply(entry).thinks = true;
+    this.onChange(entry);
+  }
+
   /** A reply was interrupted. The player knows the clause, the server in `spoken` also the word. */
   interrupted({ turn, spoken }) {
     const entry = this.#find(turn);

@@ -143,7 +143,7 @@ function said(segments) {
  * fade in. */
 function answer(entry, item) {
   const text = heardText(entry);
-  if (!text) return awaited(entry) ? [thinking()] : [];
+  if (!text) return awaited(entry) ? [thinking(entry.reply.thinks)] : [];
   const { clauses, cut, unspoken } = entry.reply;
   let paragraph = item.querySelector(".answer");
   if (!paragraph) {
@@ -162,9 +162,11 @@ function answer(entry, item) {
   return [paragraph];
 }
 
-function thinking() {
+/** The sign of an answer in the making; `thinks`: the model said that it thinks first. */
+function thinking(thinks) {
   const dots = element("p", "thinking");
-  dots.append(element("span", "unseen", "Preparing the answer"), element("i"), element("i"), element("i"));
+  const words = thinks ? element("span", "", "Thinking…") : element("span", "unseen", "Preparing the answer");
+  dots.append(words, element("i"), element("i"), element("i"));
   return dots;
 }
 

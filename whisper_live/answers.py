@@ -14,9 +14,10 @@ from fusion.messages import (
     ClauseSpoken,
     Commit,
     Interruption,
-    ReplyEnded,
     ReplyFailed,
+    ReplyProgress,
     ReplyText,
+    ReplyThinking,
     Speculation,
     SpeechEnded,
     SpeechStarted,
@@ -62,6 +63,7 @@ class _Reply:
     sound_until: float = 0.0
     clauses: list[ClauseSpoken] = field(default_factory=list)
     interrupted_at: float | None = None
+    thinks: bool = False
     played: str | None = None
     """What was played, where the listener was lost before the end."""
     first_token_at: float | None = None
@@ -85,7 +87,7 @@ class _Speculation:
     """A revision that the language model works on ahead of time, and what it made so far."""
 
     revision: int
-    made: list[ReplyText | ReplyEnded | ReplyFailed] = field(default_factory=list)
+    made: list[ReplyProgress] = field(default_factory=list)
 
 
 class Answers:
@@ -225,11 +227,11 @@ class Answers:
 
     def received(
         self,
-        message: ReplyText | ReplyEnded | ReplyFailed | SpeechStarted | ClauseSpoken | SpeechEnded,
+        message: ReplyProgress | SpeechStarted | ClauseSpoken | SpeechEnded,
         now: float,
     ) -> list[Event]:
         """Take a message about a reply; one about a withdrawn or forgotten turn is ignored."""
-        if isinstance(message, ReplyText | ReplyEnded | ReplyFailed):
+        if isinstance(message, ReplyProgress):
             speculation = self._speculations.get(message.turn)
             if speculation is not None and speculation.revision == message.revision:
                 speculation.made.append(message)
@@ -258,23 +260,24 @@ class Answers:
     def _take(
         self,
         reply: _Reply,
-        message: ReplyText | ReplyEnded | ReplyFailed | SpeechStarted | ClauseSpoken | SpeechEnded,
+        message: ReplyProgress | SpeechStarted | ClauseSpoken | SpeechEnded,
         now: float,
     ) -> list[Event]:
         reply.progress_at = now
-        if isinstance(message, ReplyText | ReplyEnded | ReplyFailed):
+        if isinstance(message, ReplyProgress):
             if reply.interrupted_at is not None or message.revision != reply.revision:
                 return []
             return self._take_text(reply, message, now)
         return self._take_sound(reply, message, now)
 
-    def _take_text(
-        self, reply: _Reply, message: ReplyText | ReplyEnded | ReplyFailed, now: float
-    ) -> list[Event]:
+    def _take_text(self, reply: _Reply, message: ReplyProgress, now: float) -> list[Event]:
         if reply.answered:
             return []
         if isinstance(message, ReplyFailed):
             return self._fail(reply, message.reason)
+        if isinstance(message, ReplyThinking):
+            told, reply.thinks = reply.thinks, True
+            return [] if told else list(self._client.event("thinking", reply.turn))
         if isinstance(message, ReplyText):
             reply.text += message.text
             reply.first_token_at = reply.first_token_at or message.at

@@ -20,9 +20,7 @@ from fusion.messages import (
     Commit,
     Message,
     Prefill,
-    ReplyEnded,
-    ReplyFailed,
-    ReplyText,
+    ReplyProgress,
     Speculation,
     SpeechEnded,
     SpeechStarted,
@@ -176,7 +174,7 @@ class Session:
         """Take a message from the language model or the voice."""
         if not isinstance(
             message,
-            ReplyText | ReplyEnded | ReplyFailed | SpeechStarted | ClauseSpoken | SpeechEnded,
+            ReplyProgress | SpeechStarted | ClauseSpoken | SpeechEnded,
         ):
             raise TypeError(f"not a message for a session: {message}")
         events = self._answers.received(message, now)

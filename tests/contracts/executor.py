@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -69,6 +70,7 @@ class Player:
     def __init__(self) -> None:
         self.contract = Contract(FILE)
         self.scripts: deque[Script] = deque()
+        self.otherwise: Callable[[Any], Script] | None = None
         self.refusal = ""
         self.death = ""
         self.enqueue_seconds = 0.0
@@ -88,7 +90,9 @@ class Player:
     def enqueue(self, request: Any) -> int:
         with self._condition:
             self._last_id += 1
-            self._runs[self._last_id] = _Run(self.scripts.popleft())
+            scripted = self.scripts or self.otherwise is None
+            script = self.scripts.popleft() if scripted else self.otherwise(request)
+            self._runs[self._last_id] = _Run(script)
             self.most_at_once = max(self.most_at_once, len(self._runs))
             self._condition.notify_all()
             request_id = self._last_id

@@ -206,6 +206,16 @@ test("typed turns have a place in the subtitles, and paragraphs do not break the
   assert.match(srt, /\nWhisperFusion: Read. All of it.\n$/);
 });
 
+test("a model that thinks is said to think until its answer comes", () => {
+  hear(1, [segment(" Why?", 0, 1)]);
+  conversation.thinks({ turn: 1 });
+  const entry = conversation.entries.at(-1);
+  assert.equal(entry.reply.thinks, true);
+  assert.equal(heardText(entry), "");
+  answer(1, "So.");
+  assert.equal(entry.reply.text, "So.");
+});
+
 test("an empty conversation is an empty file", () => {
   assert.equal(asText([]), "");
   assert.equal(asSrt([]), "");
