@@ -70,6 +70,9 @@ class System:
     security: str
     """The mirror of the security updates."""
 
+    keyring: str
+    """The key that signs its packages, in /usr/share/keyrings as both systems have it there."""
+
     @property
     def sources(self) -> str:
         """What /etc/apt/sources.list holds where somebody has just installed the system."""
@@ -94,6 +97,7 @@ SYSTEMS = (
         "http://deb.debian.org/debian",
         "main",
         "http://deb.debian.org/debian-security",
+        "debian-archive-keyring",
     ),
     System(
         "ubuntu",
@@ -101,6 +105,7 @@ SYSTEMS = (
         "http://archive.ubuntu.com/ubuntu",
         "main,universe",
         "http://security.ubuntu.com/ubuntu",
+        "ubuntu-archive-keyring",
     ),
 )
 
@@ -168,6 +173,13 @@ class BareSystem:
         """Make it anew, with this checkout in it. Return whether that worked."""
         shutil.rmtree(self.root, ignore_errors=True)
         system = self.system
+        keyring = Path("/usr/share/keyrings", f"{system.keyring}.gpg")
+        if not keyring.exists():
+            log.write_text(
+                f"{keyring} is missing, with which {system.name}'s packages are checked: install "
+                f"it, or run this on {system.name}.\n"
+            )
+            return False
         with log.open("wb") as file:
             made = subprocess.run(
                 [
