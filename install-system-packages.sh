@@ -64,7 +64,7 @@ if [[ "$(id -u)" != 0 ]]; then
     as_root=(sudo env)
 fi
 
-echo "$who ${missing[*]}: installing them ..." >&2
+echo "$who ${missing[*]}: installing now ..." >&2
 # Lists that are old will often do: the installation decides.
 "${as_root[@]}" apt-get update -qq >/dev/null || true
 "${as_root[@]}" DEBIAN_FRONTEND=noninteractive "${install[@]}" -qq >/dev/null ||

@@ -85,7 +85,7 @@ def test_with_root_or_sudo_it_installs_and_says_so(tmp_path: Path, user: int, su
     assert "libnss3" in machine.installed
     packages = " ".join(machine.installed)
     (line,) = ended.stderr.splitlines()
-    assert line == f"The tests need {packages}: installing them ..."
+    assert line == f"The tests need {packages}: installing now ..."
 
 
 def test_an_installation_that_fails_is_said_and_ends_it(tmp_path: Path) -> None:
