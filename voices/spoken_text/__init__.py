@@ -1,0 +1,88 @@
+"""From written text to what a voice is to say, clause by clause.
+
+One way, in this order: Markdown to plain text (`markdown.py`, with `formulas.py`), then one pass in
+which the first rule that fits a place is the only one that acts (`scanning.py`): addresses and
+signs (`symbols.py`), dates, times and identifiers (`codes.py`), amounts (`quantities.py`), words
+(`words.py`); then what the voice's scripts cannot write is left out (`scripts.py`), and what is
+left is bounded (`limits.py`).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from voices.spoken_text import limits, markdown, scripts, symbols
+from voices.spoken_text.amounts import amounts, base_language
+from voices.spoken_text.codes import Codes
+from voices.spoken_text.lexicon import LEXICONS
+from voices.spoken_text.quantities import Quantities
+from voices.spoken_text.scanning import Scanner
+from voices.spoken_text.symbols import Symbols
+from voices.spoken_text.words import Words
+
+LONGEST_WRITTEN = 4000
+"""Characters of one clause that are read; the splitter's clauses have 250, code apart."""
+
+_CODE_BLOCK = re.compile(r"(```|~~~).*?(?:\1`*|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What is said of a clause: the words, and the scripts of what the voice cannot say."""
+
+    words: str
+    left_out: tuple[str, ...] = ()
+
+
+class SpokenText:
+    """Reads clauses of `language` aloud for a voice of `languages`.
+
+    Args:
+        language: what the text is written in ("de", "en-GB"); "" takes the voice's first.
+        languages: what the voice speaks; empty where that is not known, and all is given to it.
+    """
+
+    def __init__(self, language: str = "en", languages: Iterable[str] = ()) -> None:
+        known = tuple(base_language(one) for one in languages)
+        self._scanner = _scanner(base_language(language or next(iter(known), "en")))
+        self._scripts = scripts.scripts_of(known)
+
+    def read(self, text: str) -> Spoken:
+        """What to say of a clause; no words where nothing is to be said. Never raises."""
+        text = _CODE_BLOCK.sub("\n", text)[:LONGEST_WRITTEN]
+        text = markdown.plain(text)
+        text = symbols.without_pictures(html.unescape(text))
+        text = self._scanner.read(text)
+        left_out: tuple[str, ...] = ()
+        if self._scripts:
+            text, left_out = scripts.sayable(text, self._scripts)
+        return Spoken(limits.bounded(symbols.without_leftovers(text)), left_out)
+
+
+def speakable(text: str, language: str = "en") -> str:
+    """What a voice should say of `text`, whatever the voice; "" where nothing is to be said."""
+    return SpokenText(language).read(text).words
+
+
+@lru_cache(maxsize=32)
+def _scanner(language: str) -> Scanner:
+    lexicon = LEXICONS.get(language)
+    counted = amounts(language)
+    quantities = Quantities(counted, lexicon, lambda text: scanner.read(text))
+    codes, signs = Codes(counted, lexicon), Symbols(counted, lexicon)
+    addresses = signs.addresses()
+    scanner = Scanner(
+        numbers=[*addresses, *codes.rules(), *quantities.rules()],
+        words=[
+            *addresses,
+            *quantities.letters(),
+            *codes.letters(),
+            *Words(counted, lexicon).rules(),
+        ],
+        symbols=[*codes.symbols(), *signs.rules()[:2], *quantities.symbols(), *signs.rules()[2:]],
+    )
+    return scanner
