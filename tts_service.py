@@ -45,7 +45,8 @@ from fusion.settings import Settings
 from fusion.status import Phase, Service
 from voices.base import Voice
 from voices.sending import Received, Sender, SpeechSession, reply_end
-from voices.speech import Speech, SpokenClause
+from voices.speech import Speech, Speeches, SpokenClause
+from voices.spoken_text import SpokenText
 from voices.synthesis import Synthesis
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class SpeechServer:
     ) -> None:
         self._settings = settings
         self._speakers = voice.speakers
+        self._languages = voice.languages
         self._report = report
         self._clients: dict[str, SpeechSession] = {}
         self._arrival = asyncio.get_running_loop().create_future()
@@ -112,7 +114,8 @@ class SpeechServer:
     def _start(self, message: SessionStarted) -> None:
         if message.session in self._clients:
             return
-        client = SpeechSession(message)
+        spoken_text = SpokenText(message.language, self._languages)
+        client = SpeechSession(message, Speeches(spoken_text))
         sender = Sender(client, self._settings.buffer_lead, self._report, sent=self._synthesis.wake)
         client.sender = tasks.start(sender.run(), "sender")
         self._clients[message.session] = client
@@ -166,7 +169,7 @@ class SpeechServer:
         if not wanted:
             return None
         _, speech, clause, client = min(wanted, key=lambda one: one[0])
-        return speech, clause, client.started.voice, client.started.language
+        return speech, clause, client.started.voice, speech.language
 
     def _sound_made(self, speech: Speech) -> None:
         for client in self._clients.values():

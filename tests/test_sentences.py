@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from voices.sentences import LONGEST_CLAUSE, ClauseSplitter, said_part, speakable
+from voices.sentences import LONGEST_CLAUSE, ClauseSplitter, said_part
 
 # A machine that others use as well is slow at times; that is no failure.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -185,71 +183,6 @@ def test_a_name_stays_whole_where_a_long_sentence_is_cut() -> None:
     words = "Unpronounceably " + "unpronounceably " * 14
     text = f"One. Two three four five. {words}New Yorkshireman {words.lower()}"
     assert split(text)[2] == words
-
-
-@pytest.mark.parametrize(
-    ("written", "spoken"),
-    [
-        ("# Bridges\nA **very** old, _nice_ one", "Bridges. A very old, nice one"),
-        ("- one\n* two\n+ three\n", "one. two. three."),
-        ("1. Wash it\n2. Dry it\n", "1, Wash it. 2, Dry it."),
-        ("- [x] done\n- [ ] open", "done. open"),
-        ("> quoted\n", "quoted."),
-        ("| a | b |\n|---|:-:|\n| 1 | 2 |\n", "a, b. 1, 2."),
-        ("```python\nprint(1)\n```", ""),
-        ("Use `ls` now.", "Use ls now."),
-        ("```\nunclosed", ""),
-        ("---", ""),
-        ("See [the page](https://a.example/b) and ![a cat](c.png).", "See the page and a cat."),
-        ("At https://www.example.com/a?b=1.", "At example dot com."),
-        ("Mail me@mail.example.org now", "Mail me at mail dot example dot org now"),
-        ("<b>Bold</b> &amp; more<br>text", "Bold and more text"),
-        ("Hi 😊👍🏽 👨‍👩‍👧 🇩🇪 there ☀️!", "Hi there!"),
-        ("😊", ""),
-        (":)", ""),
-        ("", ""),
-        ("...", ""),
-        ("50% of R&D", "50 percent of R and D"),
-        ("20°C, 70 °F, 5°", "20 degrees Celsius, 70 degrees Fahrenheit, 5 degrees"),
-        ("$5, 1 €, £2.50, $3 million", "5 dollars, 1 euro, 2.50 pounds, 3 million dollars"),
-        ("#5 of #tags in C#", "number 5 of hashtag tags in C sharp"),
-        (
-            "he/she and/or 90 km/h on 1/2 or 3/8",
-            "he or she and or 90 kilometers per hour on one half or 3 over 8",
-        ),
-        ("2 + 2 = 4, 3 * 4, 2 × 3", "2 plus 2 equals 4, 3 times 4, 2 times 3"),
-        ("5-10 people, 1990–1995, -5", "5 to 10 people, 1990 to 1995, minus 5"),
-        ("2024-05-06", "2024-05-06"),
-        ("1½ cups, ½ cup, m²", "1 and one half cups, one half cup, m squared"),
-        ("well — maybe – no - yes", "well, maybe, no, yes"),
-        ("snake_case name", "snake case name"),
-        ("What?!! No!!!", "What?! No!"),
-        (r"3 \* 4 \# 5", "3 times 4 5"),
-    ],
-)
-def test_read_aloud(written: str, spoken: str) -> None:
-    assert speakable(written) == spoken
-
-
-def test_other_languages_keep_their_symbols() -> None:
-    assert speakable("**50 %** für 5 € & mehr 😊", "de") == "50 % für 5 € & mehr"
-    assert speakable("50 %", "en-GB") == "50 percent"
-
-
-@patient
-@given(st.lists(st.from_regex(r"[A-Za-z]{1,9}[,;.!?]?", fullmatch=True), min_size=1))
-def test_plain_text_is_read_as_written(words: list[str]) -> None:
-    text = " ".join(words)
-    assert speakable(text) == text
-
-
-@patient
-@given(replies)
-def test_nothing_unspeakable_is_left(text: str) -> None:
-    spoken = speakable(text)
-    assert not re.search(r"[*`_#|<>{}\\~^\n😊]", spoken)
-    assert spoken == spoken.strip()
-    assert not spoken or any(map(str.isalnum, spoken))
 
 
 @pytest.mark.parametrize(

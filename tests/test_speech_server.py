@@ -45,6 +45,7 @@ class Humming:
     sample_rate = SPEECH_RATE
     max_concurrent = 1
     speakers: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ("en",)
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -24,6 +24,12 @@ class Voice(Protocol):
     speakers: tuple[str, ...]
     """Names that `synthesize` takes as `speaker`; empty where there is one voice alone."""
 
+    languages: tuple[str, ...]
+    """ISO 639-1 codes of what it speaks, its own first; empty where nobody knows.
+
+    They decide which writing it can say: the rest is left out of the sound (`voices.spoken_text`).
+    """
+
     def warm_up(self) -> None:
         """Speak a few sentences to nobody, with progress where it takes long."""
 
@@ -37,7 +43,7 @@ class Voice(Protocol):
     ) -> Iterator[NDArray[np.float32]]:
         """Yield the sound of one clause: float32 mono in [-1, 1] at `sample_rate`.
 
-        `text` is already cleaned for speech (see `voices.sentences`). `speaker` is the voice that
+        `text` is already cleaned for speech (see `voices.spoken_text`). `speaker` is the voice that
         the client asked for; an unknown one falls back to the default. Ends early once `cancelled`
         returns True. Raises ModelError when the voice fails.
         """

@@ -36,6 +36,7 @@ from fusion.models import lookup
 from fusion.models.sources import VOICE
 from fusion.settings import Settings
 from voices import vits
+from voices.spoken_text.amounts import base_language
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class PiperVoice:
         self._config = _read_config(path)
         self.sample_rate = int(self._config.sample_rate)
         self.speakers = tuple(self._config.speaker_id_map or ())
+        self.languages = (base_language(self._config.espeak_voice),)
         self._acoustic, self._vocoder, self._halves = _open_model(path, threads)
         self._phonemizer = Phonemizer(session=self._acoustic, config=self._config)
         self._peak = _PEAK

@@ -18,6 +18,7 @@ from fusion.audio import SPEECH_RATE
 from fusion.messages import ClauseSpoken, Message, SessionStarted, SpeechEnded, SpeechStarted
 from voices.speech import Speech, Speeches, SpokenClause
 
+NOT_SAYABLE = "This voice cannot say {} writing: it is shown, and left out of the sound."
 UNSPOKEN = "The voice failed, so this reply is not spoken to its end."
 
 _CHUNK = SPEECH_RATE // 10
@@ -215,6 +216,10 @@ class Sender:
 
     async def _send_streamed(self, speech: Speech, connection: ServerConnection) -> bool:
         """One step: the next chunk, once it is due, or the end of the reply."""
+        silent = speech.next_to_show
+        if silent is not None:
+            self._announce(speech, silent)
+            return True
         clause = speech.next_to_send
         if clause is None or not clause.chunks:
             if speech.over:
@@ -242,9 +247,9 @@ class Sender:
         self._client.pending_events.append(self._client.farewell)
 
     def _announce(self, speech: Speech, clause: SpokenClause) -> None:
-        """Say what the sound that comes next is."""
-        clause.announced = True
+        """Say what the sound that comes next is, and what of the text the voice cannot say."""
         turn, pending = speech.turn, self._client.pending_events
+        clause.announced = True
         at = round(speech.seconds_sent, 3)
         if not speech.begun:
             speech.begun = True
@@ -252,6 +257,11 @@ class Sender:
             start: dict[str, object] = {"event": "reply_start", "turn": turn}
             pending.append({**start, "at": at} if at else start)
         pending.append({"event": "clause", "turn": turn, "text": clause.text, "at": at})
+        new = [script for script in clause.left_out if script not in speech.left_out]
+        if new:
+            speech.left_out.update(new)
+            message = NOT_SAYABLE.format(" and ".join(new))
+            pending.append({"event": "left_out", "turn": turn, "scripts": new, "message": message})
 
     async def _send_chunk(
         self, speech: Speech, clause: SpokenClause, connection: ServerConnection

@@ -1,7 +1,7 @@
-"""From a growing reply to clauses that a voice can say: where to cut, and how to read it aloud.
+"""From a growing reply to clauses that a voice can say: where to cut.
 
-Pure text, no I/O. `ClauseSplitter` decides what is spoken together, `speakable` turns written text
-into words, `said_part` tells how much of a clause was heard.
+Pure text, no I/O. `ClauseSplitter` decides what is spoken together, `said_part` tells how much of a
+clause was heard. What is said of a clause is decided in `voices.spoken_text`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import re
 from collections.abc import Iterator
 from enum import IntEnum
 
-from voices.markup import speakable
-
-__all__ = ["LONGEST_CLAUSE", "ClauseSplitter", "said_part", "speakable"]
+from voices.spoken_text.abbreviations import NUMBERED, table
 
 LONGEST_CLAUSE = 250
 """Characters. Voices lose their melody, and listeners their patience, in longer ones."""
@@ -43,16 +41,10 @@ _JOINTS = _set(
 )
 _LOOKAHEAD = 1 + max(map(len, _JOINTS))
 
-# After these a full stop never ends a sentence ...
-_ABBREVIATIONS = _set(
-    "dr mr mrs ms mx prof rev hon gen col maj capt cpt lt sgt sr jr st mt ft gov pres rep sen "
-    "vs cf al ca approx est dept univ inc ltd co corp bros assn ave blvd rd "
-    "jan feb mar apr jun jul aug sep sept oct nov dec"
-)
-# ... after these not before a number ("No. 5", but "No. It is far.") ...
-_NUMBERED = _set("no nos nr vol fig figs p pp art sec ch eq ed op")
-# ... and after these only before a capital letter.
-_OPEN_ENDED = frozenset(("etc", "a.m", "p.m"))
+# After these a full stop ends a sentence only before a capital letter.
+_OPEN_ENDED = frozenset(("etc", "a.m", "p.m", "usw", "ecc", "enz", "itd", "itp"))
+# In these languages a full stop makes a number an ordinal: "6. Mai".
+_DOTTED_ORDINALS = frozenset(("cs", "da", "de", "fi", "hr", "hu", "nb", "sk"))
 _DOTTED = re.compile(r"(?:[a-z]{1,2}\.)+[a-z]{1,2}")
 
 _OPENERS = "\"'“‘«([*_`"
@@ -64,6 +56,18 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’.,:@/-][^\W_]+)
 _MARKER = re.compile(r"^[ \t>]*(?:[-*+•#]+|\d{1,3}[.)]|[A-Za-z][.)])(?=\s|\Z)", re.MULTILINE)
 _FENCE = "```"
 
+# What must stay whole to be understood: code, formulas and tags, while they are open.
+_SPAN = re.compile(
+    r"`[^`\n]*`|\$\$[^$]*\$\$|\$[^\s\d$](?:[^$\n]*[^\s$])?\$(?!\d)|\\\(.*?\\\)|\\\[.*?\\\]",
+    re.DOTALL,
+)
+_OPEN_SPAN = re.compile(
+    r"(?:`[^`\n]{0,100}|\$\$[^$]{0,150}|\$(?=\\|[A-Za-z](?![A-Za-z]{2})|[({|-])[^$\n]{0,120}"
+    r"|\\\([^\n]{0,120}|\\\[[^\n]{0,150}|</?[A-Za-z][^<>\n]{0,100})\Z"
+)
+_OPERATORS = frozenset("+=×÷*/<>≤≥≈≠±^−")
+_OPERAND = re.compile(r"(?:[\d)²³%]|(?<![^\W_])[B-HJ-Zb-z])\Z")
+
 
 class ClauseSplitter:
     """Cuts one reply into clauses while it is being written.
@@ -73,7 +77,9 @@ class ClauseSplitter:
     piece has at most `LONGEST_CLAUSE` characters beside the white space around it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, language: str = "en") -> None:
+        """`language` is that of the reply, as a code such as "de": it decides the abbreviations."""
+        self._abbreviations = _abbreviations(language)
         self._rest = ""
         self._count = 0
 
@@ -92,11 +98,14 @@ class ClauseSplitter:
 
     def _take(self, finished: bool) -> list[str]:
         pieces = []
-        while (cut := _find_cut(self._rest, self._count, finished)) is not None:
+        while (cut := self._find_cut(finished)) is not None:
             pieces.append(self._rest[:cut])
             self._rest = self._rest[cut:]
             self._count += 1
         return pieces
+
+    def _find_cut(self, finished: bool) -> int | None:
+        return _find_cut(self._rest, self._count, finished, self._abbreviations)
 
 
 def said_part(text: str, fraction: float) -> str:
@@ -111,7 +120,15 @@ def said_part(text: str, fraction: float) -> str:
     return text[:end]
 
 
-def _find_cut(text: str, index: int, finished: bool) -> int | None:
+def _abbreviations(language: str) -> frozenset[str]:
+    """The letters before full stops that end no sentence."""
+    names = table(language)
+    if language in _DOTTED_ORDINALS:
+        names = {**names, **{str(day): "" for day in range(1, 32)}}
+    return frozenset(part for name in names for part in name.split()) - _OPEN_ENDED
+
+
+def _find_cut(text: str, index: int, finished: bool, abbreviations: frozenset[str]) -> int | None:
     """Where the clause number `index`, which `text` begins with, ends; None: not known yet.
 
     Looks at the places in order, and at each only as far ahead as its decision needs, so that more
@@ -123,7 +140,7 @@ def _find_cut(text: str, index: int, finished: bool) -> int | None:
         before, ahead = text[:at], text[at:]
         if ahead[:3] == _FENCE and before.strip():
             return at
-        quality = _cut_quality(text, at)
+        quality = _cut_quality(text, at, abbreviations)
         words = _count_words(before)
         next_word_is_known = finished or len(ahead) >= _LOOKAHEAD or len(ahead.split(None, 1)) > 1
         is_settled = next_word_is_known or quality not in (_Cut.WORD, _Cut.JOINT)
@@ -132,7 +149,7 @@ def _find_cut(text: str, index: int, finished: bool) -> int | None:
     longest = _start(text) + LONGEST_CLAUSE
     is_too_long = len(text.rstrip()) > longest
     if is_too_long and len(text) > longest + (0 if finished else _LOOKAHEAD):
-        return _forced_cut(text)
+        return _forced_cut(text, abbreviations)
     return None
 
 
@@ -154,12 +171,12 @@ def _fence_end(text: str) -> int | None:
     return after.start() if after else None
 
 
-def _forced_cut(text: str) -> int:
+def _forced_cut(text: str, abbreviations: frozenset[str]) -> int:
     """The best place in a text that is too long and has no good one."""
     places = list(_places(text))
     late = [at for at in places if at > LONGEST_CLAUSE // 3] or places
     if late:
-        return max(late, key=lambda at: (_cut_quality(text, at), at))
+        return max(late, key=lambda at: (_cut_quality(text, at, abbreviations), at))
     in_a_word = _start(text) + LONGEST_CLAUSE
     return len(text) - len(text[in_a_word:].lstrip())
 
@@ -173,7 +190,7 @@ def _count_words(text: str) -> int:
     return len(_WORD.findall(_MARKER.sub("", text)))
 
 
-def _cut_quality(text: str, at: int) -> _Cut:
+def _cut_quality(text: str, at: int, abbreviations: frozenset[str]) -> _Cut:
     """How well `text` can be cut at `at`, where a word begins.
 
     Pauses and sentences show in the first character of that word; a joint takes all of it.
@@ -183,14 +200,18 @@ def _cut_quality(text: str, at: int) -> _Cut:
     words = before.split()
     if not words or first in _NEVER_FIRST or before.count("[") > before.count("]"):
         return _Cut.NEVER
+    if _is_in_span(before):
+        return _Cut.NEVER
     if "\n" in text[len(before) : at]:
         return _Cut.SENTENCE
+    if _is_in_term(words, first):
+        return _Cut.NEVER
     word = words[-1].lstrip(_OPENERS).rstrip(_CLOSERS)
     match word[-1:]:
         case "?" | "!" | "…" | "。" | "！" | "？":
             return _Cut.PAUSE if first.islower() else _Cut.SENTENCE
         case ".":
-            return _after_full_stop(words, word, first)
+            return _after_full_stop(words, word, first, abbreviations)
         case "," | ";" | ":" | "–" | "—" | "，" | "、" | "；":
             return _after_pause(word, first)
         case "-" if word == "-":
@@ -198,14 +219,33 @@ def _cut_quality(text: str, at: int) -> _Cut:
     return _between_words(word, text[at : at + _LOOKAHEAD].split()[0])
 
 
-def _after_full_stop(words: list[str], word: str, first: str) -> _Cut:
+def _is_in_span(before: str) -> bool:
+    """Whether code, a formula or a tag has begun and not ended."""
+    if not any(mark in before for mark in "`$\\<"):
+        return False
+    return _OPEN_SPAN.search(_SPAN.sub("", before)) is not None
+
+
+def _is_in_term(words: list[str], first: str) -> bool:
+    """Whether the place is beside an operator: "8 - 3 = 5"."""
+    if first in _OPERATORS or words[-1] in _OPERATORS:
+        return True
+    is_dash_next = first in "-–" and words[-1][-1:].isdigit()
+    if is_dash_next or words[-1] not in ("-", "–") or len(words) < 2:
+        return is_dash_next
+    return _OPERAND.search(words[-2]) is not None and (first.isalnum() or first in "($€£.√\\")
+
+
+def _after_full_stop(
+    words: list[str], word: str, first: str, abbreviations: frozenset[str]
+) -> _Cut:
     if word.endswith("..."):
         return _Cut.PAUSE if first.islower() else _Cut.SENTENCE
     core = word[:-1].lower()
     if core in _OPEN_ENDED:
         return _Cut.SENTENCE if first.isupper() else _Cut.NEVER
-    is_number = core in _NUMBERED and first.isdigit()
-    if core in _ABBREVIATIONS or is_number or _DOTTED.fullmatch(core) or _is_initial(words, core):
+    is_number = core in NUMBERED and first.isdigit()
+    if core in abbreviations or is_number or _DOTTED.fullmatch(core) or _is_initial(words, core):
         return _Cut.NEVER
     return _Cut.WORD if first.islower() else _Cut.SENTENCE
 

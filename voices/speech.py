@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.audio import SPEECH_RATE
-from voices.markup import speakable
 from voices.sentences import ClauseSplitter, said_part
+from voices.spoken_text import SpokenText
 
 # Seconds of sound kept after they were sent, for a listener whose connection is lost.
 _KEPT = 30.0
@@ -29,11 +29,13 @@ _MADE_AHEAD = 8.0
 class SpokenClause:
     """One clause and its sound: float32 at 24 kHz, in the order in which it is made.
 
+    `words` is what is said of `text`; `left_out` names the scripts of what the voice cannot say.
     `broken` is whether the voice failed, so that its sound is missing or not all there.
     """
 
     text: str
     words: str
+    left_out: tuple[str, ...] = ()
     chunks: list[NDArray[np.float32]] = field(default_factory=list)
     started: bool = False
     finished: bool = False
@@ -84,10 +86,10 @@ class SpokenClause:
 class Speech:
     """The sound of one reply, from its growing text."""
 
-    def __init__(self, turn: int, revision: int, committed: bool = False) -> None:
+    def __init__(self, turn: int, revision: int, spoken_text: SpokenText) -> None:
         self.turn = turn
         self.revision = revision
-        self.committed = committed
+        self.committed = False
         self.cancelled = False
         self.failed = False
         self.text_complete = False
@@ -98,7 +100,11 @@ class Speech:
         self._sent: deque[tuple[SpokenClause, NDArray[np.float32]]] = deque()
         self._samples_kept = 0
         self.clauses: list[SpokenClause] = []
-        self._splitter = ClauseSplitter()
+        self.left_out: set[str] = set()
+        """Scripts that the client was told of."""
+        self._spoken_text = spoken_text
+        self.language = spoken_text.language
+        self._splitter = ClauseSplitter(spoken_text.language)
 
     def feed(self, text: str) -> None:
         self._add(self._splitter.feed(text))
@@ -151,7 +157,8 @@ class Speech:
 
     def _add(self, clauses: Iterable[str]) -> None:
         for text in clauses:
-            clause = SpokenClause(text, speakable(text), broken=self.failed)
+            spoken = self._spoken_text.read(text)
+            clause = SpokenClause(text, spoken.words, spoken.left_out, broken=self.failed)
             # Text with nothing to say (a rule, an emoji) is said in no time.
             clause.started = clause.finished = self.failed or not clause.words
             self.clauses.append(clause)
@@ -169,9 +176,19 @@ class Speech:
         return next((clause for clause in self.clauses if not clause.all_sent), None)
 
     @property
+    def next_to_show(self) -> SpokenClause | None:
+        """The first clause without sound whose place in the reply has come; None: there is none."""
+        for clause in self.clauses:
+            if not clause.all_sent:
+                return None
+            if not (clause.announced or clause.broken or clause.samples) and clause.text.strip():
+                return clause
+        return None
+
+    @property
     def over(self) -> bool:
         """Everything of it was sent."""
-        return self.text_complete and self.next_to_send is None
+        return self.text_complete and self.next_to_send is None and self.next_to_show is None
 
     @property
     def seconds_sent(self) -> float:
@@ -190,7 +207,8 @@ class Speech:
 class Speeches:
     """The speeches of one session, and when its client will have played what it was sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, spoken_text: SpokenText | None = None) -> None:
+        self._spoken_text = spoken_text or SpokenText()
         self._by_turn: dict[int, Speech] = {}
         self._withdrawn: dict[int, int] = {}
         self._ended = 0
@@ -205,7 +223,7 @@ class Speeches:
         speech = self._by_turn.get(turn)
         if speech is None or speech.revision < revision:
             self._cancel(speech)
-            speech = self._by_turn[turn] = Speech(turn, revision)
+            speech = self._by_turn[turn] = Speech(turn, revision, self._spoken_text)
         return speech if speech.revision == revision else None
 
     def commit(self, turn: int, revision: int) -> None:

@@ -83,6 +83,7 @@ class WhisperSpeechVoice:
     name = "whisperspeech"
     sample_rate = SAMPLE_RATE
     speakers = ()
+    languages = ("en", "pl")
 
     def __init__(self, instances: list[_Instance]) -> None:
         self.max_concurrent = len(instances)

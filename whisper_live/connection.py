@@ -63,7 +63,7 @@ class TranscriptionConnection:
             session=session.identity,
             audio_key=secrets.token_urlsafe(18),
             address=address,
-            language=hello.language or "en",
+            language=hello.language or "",
             system_prompt=hello.system_prompt,
             voice=hello.voice,
             history=hello.history,

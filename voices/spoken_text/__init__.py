@@ -17,6 +17,7 @@ from functools import lru_cache
 
 from voices.spoken_text import limits, markdown, scripts, symbols
 from voices.spoken_text.amounts import amounts, base_language
+from voices.spoken_text.arithmetic import Arithmetic
 from voices.spoken_text.codes import Codes
 from voices.spoken_text.lexicon import LEXICONS
 from voices.spoken_text.quantities import Quantities
@@ -48,7 +49,8 @@ class SpokenText:
 
     def __init__(self, language: str = "en", languages: Iterable[str] = ()) -> None:
         known = tuple(base_language(one) for one in languages)
-        self._scanner = _scanner(base_language(language or next(iter(known), "en")))
+        self.language = base_language(language or next(iter(known), "en"))
+        self._scanner = _scanner(self.language)
         self._scripts = scripts.scripts_of(known)
 
     def read(self, text: str) -> Spoken:
@@ -72,17 +74,35 @@ def speakable(text: str, language: str = "en") -> str:
 def _scanner(language: str) -> Scanner:
     lexicon = LEXICONS.get(language)
     counted = amounts(language)
-    quantities = Quantities(counted, lexicon, lambda text: scanner.read(text))
-    codes, signs = Codes(counted, lexicon), Symbols(counted, lexicon)
+    quantities, codes = Quantities(counted, lexicon), Codes(counted, lexicon)
+    signs, words = Symbols(counted, lexicon), Words(counted, lexicon)
+    arithmetic = Arithmetic(counted, lexicon, lambda text: scanner.read(text)) if lexicon else None
     addresses = signs.addresses()
     scanner = Scanner(
-        numbers=[*addresses, *codes.rules(), *quantities.rules()],
+        numbers=[
+            *addresses,
+            *codes.rules(),
+            *quantities.money(),
+            *(arithmetic.terms() if arithmetic else ()),
+            *quantities.measures(),
+            *(arithmetic.parts() if arithmetic else ()),
+            *quantities.ranges(),
+            *quantities.plain(),
+        ],
         words=[
             *addresses,
-            *quantities.letters(),
+            *quantities.signed_money(),
+            *quantities.rates(),
             *codes.letters(),
-            *Words(counted, lexicon).rules(),
+            *words.rules(),
+            *(arithmetic.variables() if arithmetic else ()),
         ],
-        symbols=[*codes.symbols(), *signs.rules()[:2], *quantities.symbols(), *signs.rules()[2:]],
+        symbols=[
+            *codes.symbols(),
+            *signs.faces(),
+            *quantities.signed_money(),
+            *(arithmetic.symbols() if arithmetic else ()),
+            *signs.rules(),
+        ],
     )
     return scanner

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property, lru_cache
+from typing import Literal
 
 from babel import Locale, UnknownLocaleError
 from babel.numbers import format_compact_decimal, get_currency_name
@@ -43,7 +44,8 @@ _UNITS = {
     "°F": "temperature-fahrenheit", "° F": "temperature-fahrenheit", "℉": "temperature-fahrenheit",
     "ºC": "temperature-celsius", "ºF": "temperature-fahrenheit", "°": "angle-degree",
     "km/h": "speed-kilometer-per-hour", "kmh": "speed-kilometer-per-hour",
-    "kph": "speed-kilometer-per-hour", "mph": "speed-mile-per-hour", "m/s": "speed-meter-per-second",
+    "kph": "speed-kilometer-per-hour", "mph": "speed-mile-per-hour",
+    "m/s": "speed-meter-per-second",
     "m/s²": "acceleration-meter-per-square-second", "m/s^2": "acceleration-meter-per-square-second",
     "mpg": "consumption-mile-per-gallon",
     "m²": "area-square-meter", "m^2": "area-square-meter", "m2": "area-square-meter",
@@ -79,7 +81,8 @@ _ENGLISH_UNITS = {
     "mV": ("millivolt", "millivolts"), "dB": ("decibel", "decibels"),
     "rpm": ("revolution per minute", "revolutions per minute"),
     "fps": ("frame per second", "frames per second"),
-    "bpm": ("beat per minute", "beats per minute"), "°": ("degree", "degrees"),
+    "bpm": ("beat per minute", "beats per minute"), "°": ("degree", "degrees"), "¢": ("cent",
+    "cents"),
 }
 # The CLDR of the library lacks these. The mark is the number's place.
 _CHINESE_UNITS = {
@@ -183,12 +186,16 @@ class Amounts:
         bare = rf"{point}\d{{1,40}}" if self.decimal == "." else r"[.,]\d{1,40}"
         self.pattern = rf"(?:(?:{whole})(?:{fraction})?|(?<![\w.,]){bare})"
         """A number as it is written, without a sign. Matches no part of a longer one."""
+        cents = r"\d{1,7},\d{2}(?![\d,])|" if self.decimal == "." else ""
+        self.price_pattern = rf"(?:{cents}{self.pattern})"
+        """The same for money, whose cents stand after a comma in texts of any language."""
 
     def number(self, written: str) -> Number:
         """Read what `pattern` matched."""
         text = re.sub(r"[\s’]", "", written)
         if self.decimal == ".":
-            text = text.replace(",", "")
+            is_price = re.fullmatch(r"\d{1,7},\d\d", text) is not None
+            text = text.replace(",", "." if is_price else "")
         elif re.fullmatch(r"\d{1,3}(?:\.\d{3})+(?:,\d*)?", text):
             text = text.replace(".", "")
         whole, _, fraction = text.replace(",", ".").partition(".")
@@ -245,7 +252,7 @@ class Amounts:
 
     @cached_property
     def times_of_day(self) -> frozenset[str]:
-        """What hours, days and the like are called, one of each: what a slash means "per" before."""
+        """What hours, days and the like are called, one each; a slash before one is "per"."""
         if self._locale is None:
             return frozenset()
         names = ("second", "minute", "hour", "day", "week", "month", "year", "night")
@@ -292,12 +299,16 @@ class Amounts:
             value = number.value.scaleb(self._scale_words[name])
             return Number(f"{number.spoken} {name}", value)
         value = number.value.scaleb(_SCALES[name])
+        if _SCALES[name] == 3 and self.decimal in number.spoken and value == int(value):
+            # Nobody says "2.4 thousand".
+            return Number(str(int(value)), Decimal(int(value)))
         return Number(self._compact(value) or f"{number.spoken} {name}", value)
 
     def _compact(self, value: Decimal) -> str:
         if self._locale is None:
             return ""
-        kind = "long" if "long" in self._locale.compact_decimal_formats else "short"
+        has_words = "long" in self._locale.compact_decimal_formats
+        kind: Literal["long", "short"] = "long" if has_words else "short"
         try:
             text = format_compact_decimal(
                 value, format_type=kind, locale=self._locale, fraction_digits=6
@@ -312,6 +323,8 @@ class Amounts:
         name = self._currency_name(code, number.value)
         if is_scaled:
             of = _OF_MILLIONS.get(self.language, "") if number.value >= 10**6 else ""
+            if self.language == "fr" and name[0] in "aeiouyAEIOUY":
+                of = of.replace("de ", "d’")
             return f"{number.spoken} {of}{name}"
         whole, _, cents = number.spoken.partition(self.decimal)
         if len(cents) != 2 or code in _NO_CENTS or not (whole.isdigit() and minor):

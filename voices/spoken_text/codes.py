@@ -25,7 +25,8 @@ _YEAR_WORDS = {
     "en": re.compile(
         r"(?:\b(?:in|since|from|by|until|till|around|before|after|during|of|year|circa|to|early|"
         r"late|mid|and|born|spring|summer|autumn|fall|winter|January|February|March|April|May|"
-        r"June|July|August|September|October|November|December)|(?:uary|ary|ch|il|May|ne|ly|st|ber) \d{1,2}(?:st|nd|rd|th)?,)\s$"
+        r"June|July|August|September|October|November|December)"
+        r"|(?:uary|ary|ch|il|May|ne|ly|st|ber) \d{1,2}(?:st|nd|rd|th)?,)\s$"
         r"|\((?:born\s)?$",
         re.IGNORECASE,
     ),
@@ -38,7 +39,7 @@ _NO_YEAR = re.compile(
     r"\s?(?:[°%$€£]|(?:km|m|kg|g|people|miles|meters|metres|kilometers|dollars|euros|pounds|hours|"
     r"minutes|seconds|calories|words|feet|steps|times|points|degrees|Euro|Meter|Menschen|Stunden)\b)"
 )
-_DECADE_WORDS = re.compile(r"\b(?:the|his|her|my|their|our|early|late|mid|’|')[\s-]?$")
+_DECADE_WORDS = re.compile(r"(?:\b(?:the|his|her|my|their|our|early|late|mid)[\s-]?|[’'])$")
 _DATIVE = re.compile(r"\b(?:am|vom|zum|dem|den|beim|des)\s$")
 _INTERNATIONAL = r"\+\d{1,3}(?:[\s.\-/]?\(?\d{1,5}\)?){2,6}(?!\d)"
 _LOCAL = r"(?:1[-\s.])?(?:\(\d{3}\)\s?|\d{3}[-.\s])\d{3}[-.]\d{4}(?![-\d])"
@@ -68,6 +69,7 @@ class Codes:
             return identifiers
         return [
             rule(r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)(?!\d|-\d|\s?=)", self._date),
+            rule(r"(?P<year>\d{4})/(?P<month>\d{1,2})/(?P<day>\d{1,2})(?![\d/])", self._date),
             rule(r"(?P<a>\d{1,2})/(?P<b>\d{1,2})/(?P<year>\d{4})(?![\d/])", self._slashed_date),
             rule(
                 r"(?P<day>\d{1,2})\.\s?(?P<month>\d{1,2})\.\s?(?P<year>\d{4})(?!\d|\.\d)",
@@ -229,6 +231,8 @@ class Codes:
         first, last = int(match["n"]), int(match["end"])
         if last < 100:
             last += first - first % 100
+        if re.match(r"\s?=", match.string[match.end() : match.end() + 2]):
+            return None
         are_round = first % 100 == 0 and last % 100 == 0
         if not 1000 < first < last < 2100 or are_round or _NO_YEAR.match(match.string, match.end()):
             return None

@@ -8,24 +8,56 @@ from __future__ import annotations
 
 import re
 
+# fmt: off
 _SYMBOLS = {
-    "times": "×", "cdot": "×", "ast": "×", "div": "÷", "pm": "±", "mp": "±",
-    "leq": "≤", "le": "≤", "geq": "≥", "ge": "≥", "lt": "<", "gt": ">",
-    "neq": "≠", "ne": "≠", "approx": "≈", "sim": "≈", "equiv": "=", "to": "→",
-    "rightarrow": "→", "Rightarrow": "→", "implies": "→", "infty": "∞", "circ": "°",
-    "degree": "°", "ldots": "...", "dots": "...", "cdots": "...", "quad": " ", "qquad": " ",
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "varepsilon": "ε",
-    "zeta": "ζ", "eta": "η", "theta": "θ", "iota": "ι", "kappa": "κ", "lambda": "λ", "mu": "μ",
-    "nu": "ν", "xi": "ξ", "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ",
-    "varphi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω", "Gamma": "Γ", "Delta": "Δ",
-    "Theta": "Θ", "Lambda": "Λ", "Sigma": "Σ", "Phi": "Φ", "Psi": "Ψ", "Omega": "Ω",
-    "sum": "∑", "int": "∫", "prod": "∏", "partial": "∂", "nabla": "∇",
-    "%": "%", "$": " ", "&": " ", ",": " ", ";": " ", ":": " ", "!": "", "\\": "; ",
-    "#": "#", "_": " ", "{": "", "}": "", " ": " ",
+    "times": "×", "cdot": "×", "ast": "×", "div": "÷", "pm": "±", "mp": "±", "leq": "≤", "le": "≤",
+    "geq": "≥", "ge": "≥", "lt": "<", "gt": ">", "neq": "≠", "ne": "≠", "approx": "≈", "sim": "≈",
+    "equiv": "=", "to": "→", "rightarrow": "→", "Rightarrow": "→", "implies": "→", "infty": "∞",
+    "circ": "°", "degree": "°", "ldots": "...", "dots": "...", "cdots": "...", "quad": " ",
+    "qquad": " ", "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε",
+    "varepsilon": "ε", "zeta": "ζ", "eta": "η", "theta": "θ", "iota": "ι", "kappa": "κ",
+    "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "pi": "π", "rho": "ρ", "sigma": "σ",
+    "tau": "τ", "phi": "φ", "varphi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω", "Gamma": "Γ",
+    "Delta": "Δ", "Theta": "Θ", "Lambda": "Λ", "Sigma": "Σ", "Phi": "Φ", "Psi": "Ψ", "Omega": "Ω",
+    "sum": "∑", "int": "∫", "prod": "∏", "partial": "∂", "nabla": "∇", "%": "%", "$": " ",
+    "&": " ", ",": " ", ";": " ", ":": " ", "!": "", "\\": "; ", "#": "#", "_": " ", "{": "",
+    "}": "", " ": " ",
 }
+# fmt: on
 # Commands that only say how their argument looks, or how tall a bracket is.
 _LOOKS = frozenset(
-    ["text", "textbf", "textit", "textrm", "mathrm", "mathbf", "mathit", "mathbb", "mathcal", "mathsf", "operatorname", "boxed", "left", "right", "big", "Big", "bigg", "Bigg", "displaystyle", "textstyle", "limits", "begin", "end", "overline", "bar", "hat", "vec", "tilde", "underline", "mbox"]
+    [
+        "text",
+        "textbf",
+        "textit",
+        "textrm",
+        "mathrm",
+        "mathbf",
+        "mathit",
+        "mathbb",
+        "mathcal",
+        "mathsf",
+        "operatorname",
+        "boxed",
+        "left",
+        "right",
+        "big",
+        "Big",
+        "bigg",
+        "Bigg",
+        "displaystyle",
+        "textstyle",
+        "limits",
+        "begin",
+        "end",
+        "overline",
+        "bar",
+        "hat",
+        "vec",
+        "tilde",
+        "underline",
+        "mbox",
+    ]
 )
 _TEXTS = frozenset(["text", "textbf", "textit", "textrm", "mathrm", "operatorname", "mbox"])
 _TOKEN = re.compile(r"\\([A-Za-z]+|.)|(\d+(?:[.,]\d+)*)|([A-Za-z])|(.)", re.DOTALL)

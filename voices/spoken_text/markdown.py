@@ -34,7 +34,48 @@ _TAG_WORD = re.compile(r"\s+(?:tags?|elements?|Tags?|Elemente?n?|balises?|etique
 _BREAKS = frozenset(["br", "hr", "p", "li", "tr", "div"])
 # Tags that models write to shape text, and never to speak of them when they touch a word.
 _SHAPING = frozenset(
-    ["a", "abbr", "b", "big", "br", "center", "cite", "code", "del", "em", "font", "hr", "i", "img", "ins", "kbd", "li", "mark", "ol", "p", "q", "s", "small", "span", "strike", "strong", "sub", "summary", "details", "sup", "table", "tbody", "td", "th", "thead", "tr", "tt", "u", "ul", "var"]
+    [
+        "a",
+        "abbr",
+        "b",
+        "big",
+        "br",
+        "center",
+        "cite",
+        "code",
+        "del",
+        "em",
+        "font",
+        "hr",
+        "i",
+        "img",
+        "ins",
+        "kbd",
+        "li",
+        "mark",
+        "ol",
+        "p",
+        "q",
+        "s",
+        "small",
+        "span",
+        "strike",
+        "strong",
+        "sub",
+        "summary",
+        "details",
+        "sup",
+        "table",
+        "tbody",
+        "td",
+        "th",
+        "thead",
+        "tr",
+        "tt",
+        "u",
+        "ul",
+        "var",
+    ]
 )
 
 

@@ -9,6 +9,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+DASH = r"[-–—−]"
+"""What stands between the ends of a range, and before what is taken away."""
+
 Say = Callable[[re.Match[str]], "str | None"]
 
 

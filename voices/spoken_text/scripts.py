@@ -6,7 +6,6 @@ out of the sound; the text is shown all the same, and the client is told.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
@@ -20,7 +19,7 @@ _DEVANAGARI = "Devanagari"
 # By language; all others write Latin. Voices of these say Latin as well, by English rules.
 # fmt: off
 _SCRIPTS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(["ru", "uk", "be", "bg", "mk", "sr", "kk", "ky", "mn", "tg", "tt", "ba", "cv"], (_CYRILLIC,)),
+    **dict.fromkeys(["ru", "uk", "be", "bg", "mk", "sr", "kk", "ky", "mn", "tg"], (_CYRILLIC,)),
     **dict.fromkeys(["ar", "fa", "ur", "ps", "sd", "ug"], (_ARABIC,)),
     **dict.fromkeys(["hi", "mr", "ne", "sa", "kok"], (_DEVANAGARI,)),
     "zh": (_CHINESE,), "ja": (_CHINESE, "Hiragana", "Katakana"), "ko": ("Hangul",),
@@ -47,28 +46,19 @@ def scripts_of(languages: Iterable[str]) -> frozenset[str]:
 
 def sayable(text: str, scripts: frozenset[str]) -> tuple[str, tuple[str, ...]]:
     """`text` without what is written in other scripts, and the names of these, sorted."""
-    left_out = set()
-    kept = []
-    at = 0
-    for match in re.finditer(r"[^\W\d_][\w\u0300-\u036f]*", text):
-        kept.append(text[at : match.start()])
-        kept.append(_kept_of(match[0], scripts, left_out))
-        at = match.end()
-    kept.append(text[at:])
-    return ("".join(kept) if left_out else text), tuple(sorted(left_out))
-
-
-def _kept_of(word: str, scripts: frozenset[str], left_out: set[str]) -> str:
-    parts = []
-    for character in word:
+    if text.isascii():
+        return text, ()
+    left_out: set[str] = set()
+    kept: list[str] = []
+    for character in text:
         script = script_of(character)
-        if script is None or script in scripts:
-            parts.append(character)
-        else:
+        if script is not None and script not in scripts:
             left_out.add(script)
-            parts.append(" ")
-    # Signs that only join letters have nothing to join.
-    return "".join(parts) if any(map(str.isalnum, parts)) else " "
+            kept.append(" ")
+        elif not (kept and kept[-1] == " " and unicodedata.category(character).startswith("M")):
+            # A mark stays with its letter, and goes with it.
+            kept.append(character)
+    return "".join(kept), tuple(sorted(left_out))
 
 
 @lru_cache(maxsize=4096)

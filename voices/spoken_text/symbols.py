@@ -12,7 +12,7 @@ from voices.spoken_text.scanning import Rule, rule
 
 _ADDRESS = (
     r"(?:(?:https?|ftp)://(?:www\.)?|mailto:|www\.)(?P<address>[^\s<>()\[\]/?#,;]{1,200})"
-    r"(?:[/?#][^\s<>()\[\]]{0,1000}?)?(?=[.,;:!?'\"]{0,3}(?:[\s<>()\[\]]|$))"
+    r"(?:[/?#](?:[^\s<>()\[\]]|\([^\s<>()]{0,100}\)){0,1000}?)?(?=[.,;:!?'\"]{0,3}(?:[\s<>)\[\]]|$))"
 )
 _MAIL = r"(?P<mail>[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5})"
 _DOMAIN = (
@@ -26,7 +26,7 @@ _HEART = re.compile(r"(?:\b[A-HJ-Zb-z]|\d|\))\s$")
 _SILENT_CATEGORIES = frozenset(("So", "Sk", "Cf", "Cc", "Cs", "Co", "Cn"))
 _KEPT = frozenset("°^`\n\t\u200c")
 _EMOJI_PARTS = frozenset("\ufe0e\ufe0f\u20e3")
-_UNIT_SIGNS = frozenset("℃℉")
+_UNIT_SIGNS = frozenset("℃℉№")
 
 _LEFTOVERS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"[/\\|^~@#<>{}\[\]=*_`•·∕]+"), " "),
@@ -35,7 +35,8 @@ _LEFTOVERS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\.{4,}"), "..."),
     (re.compile(r"\(\s*\)|\"\s*\"|“\s*”|«\s*»|「\s*」|『\s*』|（\s*）"), " "),
     (re.compile(r"\s+"), " "),
-    (re.compile(r" (?=[.,;:!?)](?!\d))"), ""),
+    (re.compile(r" (?=[.,;:!?)]+(?:[\s\"'”’]|$))"), ""),
+    (re.compile(r"[,;:]+(?=[.!?](?!\w))"), ""),
     (re.compile(r"(?<=[,;:])[,.](?!\d)"), ""),
 )
 
@@ -78,13 +79,13 @@ class Symbols:
             rule(_DOMAIN, self._address),
         ]
 
+    def faces(self) -> list[Rule]:
+        """For places where a sign begins: faces and hearts made of signs."""
+        return [rule(_FACE, lambda m: ""), rule(r"<3+(?![\w.])", self._heart)]
+
     def rules(self) -> list[Rule]:
         """For places where a sign begins."""
-        rules = [
-            rule(_FACE, lambda m: ""),
-            rule(r"<3+(?![\w.])", self._heart),
-            rule(r"[%‰]", self._percent),
-        ]
+        rules = [rule(r"[%‰]", self._percent)]
         words = self._lexicon
         if words is None:
             return rules
@@ -96,6 +97,8 @@ class Symbols:
             *rules,
             rule(r"#(?=\d)", lambda m: f"{words.number} "),
             rule(r"#(?=\w)", lambda m: "hashtag " if self._is_english else ""),
+            rule(r"(?<![\w.])\.(?=[A-Za-z]{2})", lambda m: f" {words.dot} "),
+            rule(r"§\s?(?=\d)", self._section),
             rule(r"№\s?", lambda m: f"{words.number} "),
             rule(r"&", lambda m: f" {words.conjunction} "),
             rule(r"\+(?=\s?[\w(√])|(?<=\w)\s?\+|\+(?=\s)", lambda m: f" {words.plus} "),
@@ -167,6 +170,9 @@ class Symbols:
         assert self._lexicon is not None
         form = self._lexicon.squared if exponent == "2" else self._lexicon.cubed
         return " " + form.format(base="").strip()
+
+    def _section(self, match: re.Match[str]) -> str:
+        return {"en": "section ", "de": "Paragraph "}.get(self._amounts.language, "")
 
     def _mathematical(self, match: re.Match[str]) -> str:
         names = {"∞": "infinity", "∑": "the sum of", "∫": "the integral of", "∏": "the product of"}

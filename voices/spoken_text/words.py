@@ -39,7 +39,8 @@ _SAID_TOGETHER = frozenset(
 )
 _ENGLISH_SLASHES = {"w/o": "without", "b/c": "because", "n/a": "not applicable", "c/o": "care of"}
 _SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
-_FORMULA = rf"(?:[A-Z][a-z]?[{_SUBSCRIPTS}]{{0,3}}|[()]){{1,12}}(?<=[{_SUBSCRIPTS}])(?:[A-Z][a-z]?[{_SUBSCRIPTS}]{{0,3}}){{0,6}}"
+_ATOM = rf"[A-Z][a-z]?[{_SUBSCRIPTS}]{{0,3}}"
+_FORMULA = rf"(?:{_ATOM}|[()]){{1,12}}(?<=[{_SUBSCRIPTS}])(?:{_ATOM}){{0,6}}"
 
 
 class Words:
@@ -155,6 +156,8 @@ class Words:
             if not (len(numeral) >= 4 and (after_name or len(numeral) >= 5)):
                 return None
         value = _value(numeral)
+        if self._language == "en" and match.string[match.end() :].startswith(" century"):
+            return str(num2words(value, lang="en", to="ordinal"))
         stop = match["stop"] or ""
         if is_ruler and self._language in ("en", "de", "it", "nl"):
             return self._regnal(value) + (stop if self._language == "en" else "")
