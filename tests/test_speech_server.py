@@ -35,7 +35,7 @@ from fusion.settings import Settings
 from fusion.status import ServiceStatus
 from tests.running import free_ports
 from tts_service import SpeechServer
-from voices.sending import UNSPOKEN
+from voices.sending import NOT_SAYABLE, UNSPOKEN
 
 
 class Humming:
@@ -171,6 +171,69 @@ async def test_a_keyed_client_gets_a_reply_in_order(running: Running) -> None:
         "spoken": "One two three.",
         "interrupted": False,
     }
+
+
+async def test_what_the_voice_cannot_say_is_shown_and_told_once(running: Running) -> None:
+    await running.begin("a")
+    async with running.connect("key-a") as socket:
+        running.reply("a", "Tokyo is 東京. And Kyoto is 京都 as well, as all know.")
+        got = await messages_until(socket, "reply_end")
+    events = [each for each in told(got) if each["event"] == "left_out"]
+    assert events == [
+        {
+            "event": "left_out",
+            "turn": 1,
+            "scripts": ["Chinese"],
+            "message": NOT_SAYABLE.format("Chinese"),
+        }
+    ]
+    shown = "".join(each["text"] for each in told(got) if each["event"] == "clause")
+    assert (
+        shown == told(got)[-1]["spoken"] == "Tokyo is 東京. And Kyoto is 京都 as well, as all know."
+    )
+    assert " ".join(running.voice.asked) == "Tokyo is. And Kyoto is as well, as all know."
+
+
+@pytest.mark.parametrize("text", ["東京は大きい。", "```\nx = 1\n```", "😊"])
+async def test_a_reply_without_sound_is_shown(running: Running, text: str) -> None:
+    await running.begin("a")
+    async with running.connect("key-a") as socket:
+        running.reply("a", text)
+        got = await messages_until(socket, "reply_end")
+    events = [each["event"] for each in told(got) if each["event"] != "left_out"]
+    assert events == ["reply_start", "clause", "reply_end"]
+    assert told(got)[1] == {"event": "clause", "turn": 1, "text": text, "at": 0.0}
+    assert told(got)[-1]["spoken"] == text
+    assert running.voice.asked == []
+
+
+async def test_a_clause_without_sound_is_shown_at_its_place(running: Running) -> None:
+    await running.begin("a")
+    async with running.connect("key-a") as socket:
+        running.reply("a", "One two three.\n```\nx = 1\n```\nFour five six seven.\n---\n")
+        got = await messages_until(socket, "reply_end")
+    texts = [each["text"].strip() for each in told(got) if each["event"] == "clause"]
+    assert texts == ["One two three.", "```\nx = 1\n```", "Four five six seven.", "---"]
+    assert sum(each for each in got if isinstance(each, float)) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("language", "voice", "words"),
+    [("de", ("de",), "50 Prozent."), ("", ("de",), "50 Prozent."), ("en", ("en",), "50 percent.")],
+)
+async def test_text_is_read_in_the_session_s_language(
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    language: str,
+    voice: tuple[str, ...],
+    words: str,
+) -> None:
+    monkeypatch.setattr(running.server, "_languages", voice)
+    running.server.handle(SessionStarted("a", "key-a", "localhost", language, "", ""))
+    async with running.connect("key-a") as socket:
+        running.reply("a", "50 %.")
+        await messages_until(socket, "reply_end")
+    assert running.voice.asked == [words]
 
 
 async def test_an_old_client_gets_one_message_a_reply(running: Running) -> None:

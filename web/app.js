@@ -5,6 +5,7 @@ import { loudness, prepareCapture } from "./capture.js";
 import { Connection } from "./connection.js";
 import { Conversation, heardText, saidText } from "./conversation.js";
 import { Dialogs } from "./dialogs.js";
+import { plain } from "./markdown.js";
 import { Player } from "./playback.js";
 import { LANGUAGES, handshake, load, needsHandshake, save, storageKey, storageOf } from "./settings.js";
 import { Talk } from "./talk.js";
@@ -206,7 +207,7 @@ class App {
       if (entry && message.eos) this.view.announce(`You: ${saidText(entry)}`);
     } else if (message.llm_output) {
       const entry = this.conversation.answered(message);
-      if (message.eos && entry.reply.silent) this.view.announce(heardText(entry));
+      if (message.eos && entry.reply.silent) this.view.announce(plain(heardText(entry)));
     } else if (message.event === "thinking") {
       this.conversation.thinks(message);
     } else if (message.event === "interrupted") {
@@ -231,6 +232,7 @@ class App {
     else if (message.event === "clause") this.player.clause(message.turn, message.text);
     else if (message.event === "reply_end") this.player.end(message.turn);
     else if (message.event === "flush") this.player.flush();
+    else if (message.event === "left_out") this.conversation.leftOut(message.turn, message.message);
     else if (message.status === "ERROR") this.conversation.unspoken(message.turn, message.message);
     else if (message.event === "voices") this.dialogs.offerVoices(message.voices);
   }

@@ -2,7 +2,7 @@
 // No I/O. Times are milliseconds since 1970.
 //
 // An entry: {id, connection, turn, live, said: {segments: [{text, final, start, end}], typed},
-//   reply: null or {text, complete, silent, unspoken, cut, clauses: [{text, start, end}]},
+//   reply: null or {text, complete, silent, unspoken, cut, leftOut, clauses: [{text, start, end}]},
 //   problem: null or a sentence, timeline: null or the milliseconds of docs/protocol.md, ahead}
 
 const HISTORY_TURNS = 20;
@@ -118,6 +118,13 @@ export class Conversation {
     const entry = this.#entry(turn);
     this.#reply(entry).unspoken = true;
     entry.problem = sentence;
+    this.onChange(entry);
+  }
+
+  /** The voice cannot say all of a reply: why, in a sentence. */
+  leftOut(turn, sentence) {
+    const entry = this.#entry(turn);
+    this.#reply(entry).leftOut = sentence;
     this.onChange(entry);
   }
 

@@ -30,6 +30,8 @@ class Playback extends AudioWorkletProcessor {
     else if (message.flush) this.flush();
     else if (message.mark !== undefined) this.marks.push({ id: message.mark, at: this.written + 1 });
     else if (message.end !== undefined) {
+      // What is shown without a sound of its own must not wait for the next reply's.
+      for (const mark of this.marks) mark.at = Math.min(mark.at, this.written);
       this.marks.push({ id: message.end, at: this.written });
       this.complete = true;
     }

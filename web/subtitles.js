@@ -1,6 +1,7 @@
 // The conversation as a file: plain text, SubRip (SRT) and WebVTT.
 
 import { heardText, saidText } from "./conversation.js";
+import { plain, plainPieces } from "./markdown.js";
 
 const YOU = "You";
 const MACHINE = "WhisperFusion";
@@ -35,7 +36,7 @@ function lines(entries) {
   return entries.flatMap((entry) => {
     const start = entry.said.segments[0]?.start;
     const said = { who: YOU, text: saidText(entry), start };
-    const answer = heardText(entry);
+    const answer = plain(heardText(entry));
     const end = entry.said.segments.at(-1)?.end;
     const reply = { who: MACHINE, text: answer, start: entry.reply?.clauses[0]?.start ?? end };
     return [said, reply].filter(({ text }) => text).map(onOneLine);
@@ -70,11 +71,13 @@ function replyCues(entry) {
   const { reply, said } = entry;
   if (!reply) return [];
   if (reply.clauses.length === 0) {
-    const text = heardText(entry);
+    const text = plain(heardText(entry));
     const start = said.segments.at(-1)?.end;
     return text ? [{ who: MACHINE, text, start, end: start + text.length * READING }] : [];
   }
-  return reply.clauses.map(({ text, start, end }, index) => {
+  const texts = plainPieces(reply.clauses.map(({ text }) => text));
+  return reply.clauses.map(({ start, end }, index) => {
+    const text = texts[index];
     const last = index === reply.clauses.length - 1;
     return { who: MACHINE, text: last && reply.cut ? `${text} —` : text, start, end: end ?? start };
   });

@@ -1,6 +1,7 @@
 // What is on the screen. Text from outside reaches the page as text only, never as markup.
 
 import { awaited, heardText } from "./conversation.js";
+import { runs } from "./markdown.js";
 import { stages } from "./words.js";
 
 const HINTS = {
@@ -125,6 +126,7 @@ function parts(entry, item) {
   const shown = [];
   if (entry.said.segments.length > 0) shown.push(said(entry.said.segments));
   if (entry.reply) shown.push(...answer(entry, item));
+  if (entry.reply?.leftOut) shown.push(element("p", "left-out", entry.reply.leftOut));
   if (entry.problem) shown.push(element("p", "problem", entry.problem));
   if (entry.timeline) shown.push(timeline(entry));
   return shown;
@@ -155,11 +157,24 @@ function answer(entry, item) {
   if (aloud && cut) segments.push("—");
   const spans = [...paragraph.querySelectorAll(".clause")];
   for (const span of spans.slice(segments.length)) span.remove();
-  segments.forEach((segment, index) => {
-    if (!spans[index]) paragraph.append(element("span", "clause", segment), " ");
-    else if (spans[index].textContent !== segment) spans[index].textContent = segment;
+  runs(segments).forEach((looks, index) => {
+    const key = JSON.stringify(looks);
+    if (spans[index]?.dataset.key === key) return;
+    const span = spans[index] ?? element("span", "clause");
+    span.dataset.key = key;
+    span.replaceChildren(...looks.map(formatted));
+    if (!spans[index]) paragraph.append(span, " ");
   });
   return [paragraph];
+}
+
+/** A run of a reply's text with its looks, which are names of elements. */
+function formatted({ text, looks }) {
+  return looks.reduceRight((inner, look) => {
+    const outer = element(look);
+    outer.append(inner);
+    return outer;
+  }, document.createTextNode(text));
 }
 
 /** The sign of an answer in the making; `thinks`: the model said that it thinks first. */

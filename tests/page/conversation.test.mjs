@@ -231,3 +231,20 @@ test("the sample clock knows pauses between what was sent", () => {
   assert.equal(clock.timeOf(2.5), START + 2550);
   assert.equal(clock.timeOf(3.5), START + 59500);
 });
+
+test("why a part of a reply is not spoken is kept with it", () => {
+  spokenTurn(1, 0);
+  conversation.leftOut(1, "This voice cannot say Chinese writing.");
+  assert.equal(conversation.entries[0].reply.leftOut, "This voice cannot say Chinese writing.");
+  assert.equal(heardText(conversation.entries[0]), "It is old. Very old & <b>.");
+});
+
+test("files of the conversation hold words, not the marks around them", () => {
+  hear(1, [segment(" How?", 0, 1)]);
+  answer(1, "It is **very old** indeed.");
+  sound("clause", 1, 2, "It is **very");
+  sound("clause", 1, 3, "old** indeed.");
+  sound("end", 1, 4);
+  for (const file of [asText, asSrt, asVtt]) assert.doesNotMatch(file(conversation.entries), /\*/);
+  assert.match(asText(conversation.entries), /It is very old indeed\./);
+});

@@ -154,3 +154,11 @@ test("a gap in what comes in is counted", () => {
   play(CUSHION + 5000);
   assert.equal(player.counters.underruns, 1);
 });
+
+test("a clause without sound is told at its place, also at a reply's end", () => {
+  player.begin(1);
+  player.clause(1, "Shown.");
+  player.end(1);
+  play(1280);
+  assert.deepEqual(kinds(), [["clause", 1, "Shown."], ["end", 1]]);
+});
