@@ -163,7 +163,8 @@ def digits(text: str) -> str:
 
 
 def _alternatives(words: list[str]) -> str:
-    return "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    """A pattern for any of these, the longest first; one that nothing fits where there are none."""
+    return "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or "(?!)"
 
 
 class Amounts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
@@ -123,7 +124,7 @@ def _lines(tokens: list[Token]) -> Iterator[tuple[str, bool]]:
 
 def _inline(tokens: list[Token]) -> str:
     parts = []
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, following in zip_longest(tokens, tokens[1:]):
         if token.type == "text":
             parts.append(_text(token.content))
         elif token.type == "code_inline":
