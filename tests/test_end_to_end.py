@@ -84,6 +84,22 @@ async def test_four_people_at_once_are_all_answered(server: RunningServer) -> No
     assert "safe to swim" in heard[3]
 
 
+async def test_a_lost_connection_loses_neither_answer_nor_memory(server: RunningServer) -> None:
+    async with person(at(server)) as someone:
+        await someone.say(load("brooklyn_bridge"))
+        await someone.until(Transcript, lambda t: t.final)
+        someone.conversation._transcription.transport.abort()
+        reply = await answered(someone)
+        assert "Brooklyn" in reply.text
+        assert someone.notices("SERVER_READY")[0].fields["resumed"] is True
+        await someone.say(load("meaning_of_life"))
+        assert (await answered(someone, 2)).turn == 2
+    assert [t.text for t in someone.committed()] == [
+        "How old is the Brooklyn Bridge?",
+        "What is the meaning of life?",
+    ]
+
+
 @pytest.mark.parametrize("recording", ["silence_3s", "noise_office_10s"])
 async def test_silence_and_noise_are_no_turn(server: RunningServer, recording: str) -> None:
     async with person(at(server)) as someone:

@@ -13,20 +13,22 @@ from fusion.audio import SAMPLE_RATE, SPEECH_RATE
 from whisper_live.client.conversation import (
     CHUNK,
     END_OF_AUDIO,
-    Closed,
     Conversation,
+    Playback,
+    Server,
+    ServerFullError,
+    talk,
+)
+from whisper_live.client.events import (
+    Closed,
     Event,
     Failure,
     Notice,
-    Playback,
     ReplyText,
     Samples,
     Segment,
-    Server,
-    ServerFullError,
     Sound,
     Transcript,
-    talk,
 )
 
 __all__ = [

@@ -9,17 +9,25 @@ import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import numpy as np
-from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidHandshake
 
 from fusion.audio import SAMPLE_RATE, SPEECH_RATE
 from fusion.errors import FusionError
+from whisper_live.client.events import (
+    Closed,
+    Event,
+    Failure,
+    Notice,
+    Samples,
+    Sound,
+    parsed,
+)
+from whisper_live.client.memory import Memory
 
 CHUNK = 512  # samples in a message; 32 ms
 END_OF_AUDIO = "END_OF_AUDIO"
@@ -27,10 +35,12 @@ END_OF_AUDIO = "END_OF_AUDIO"
 _CONNECT_TIMEOUT = 10.0
 _RECONNECT_INTERVAL = 0.25  # of the speech socket, while its process is restarted
 _CLOSE_TIMEOUT = 5.0
-_ABNORMAL, _REFUSED = 1006, 1008  # close codes of RFC 6455: no farewell; a rule was broken
+_RESUME_TIMEOUT = 30.0  # as long as the server keeps a session whose connection was lost
+# Close codes of RFC 6455: no farewell; a rule was broken; what a network, a proxy or a server that
+# is restarted may close with.
+_ABNORMAL, _REFUSED = 1006, 1008
+_LOST = (_ABNORMAL, 1001, 1011, 1012, 1014)
 _LARGEST_MESSAGE = 1 << 26
-
-Samples = NDArray[np.float32]
 
 
 class ServerFullError(FusionError):
@@ -74,99 +84,42 @@ class Server:
             raise FusionError(f"{self.host}:{port} does not answer.") from error
 
 
-# -- events: `at` is when one came (`time.monotonic()`); `turn` is None if the server did not say
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A piece of a transcript; seconds since the first sample."""
-
-    start: float
-    end: float
-    text: str
-    completed: bool
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """The transcript of the current turn changed; `final` once, when it is committed."""
-
-    at: float
-    turn: int | None
-    segments: tuple[Segment, ...]
-    final: bool
-    latency: float
-
-    @property
-    def text(self) -> str:
-        return " ".join(segment.text.strip() for segment in self.segments)
-
-
-@dataclass(frozen=True)
-class ReplyText:
-    """All of the reply's text so far; `final` once."""
-
-    at: float
-    turn: int | None
-    text: str
-    final: bool
-    interrupted: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Sound:
-    """A piece of the reply's sound, float32 at 24 kHz."""
-
-    at: float
-    turn: int | None
-    samples: Samples
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Any event that the protocol names, from either socket: `flush`, `timeline`, …"""
-
-    at: float
-    name: str
-    turn: int | None
-    fields: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The server reports an error; with a turn, it is what this turn ends in."""
-
-    at: float
-    turn: int | None
-    message: str
-
-
-@dataclass(frozen=True)
-class Closed:
-    """The conversation is over. The last event."""
-
-    at: float
-    code: int
-    reason: str
-
-
-Event = Transcript | ReplyText | Sound | Notice | Failure | Closed
-
-
 class Conversation:
-    """One session on a server. Made by `talk`."""
+    """One session on a server. Made by `talk`.
 
-    def __init__(self, server: Server, transcription: ClientConnection, ready: Notice) -> None:
+    Where a connection is lost it comes back by itself: within half a minute, to the same session if
+    the server still has it, else to a new one with the same history, whose turns count from 1
+    again. The event SERVER_READY says which.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        transcription: ClientConnection,
+        ready: Notice,
+        handshake: Mapping[str, object],
+    ) -> None:
         self.ready = ready
         self._server = server
         self._transcription = transcription
+        self._handshake = handshake
+        self._memory = Memory(handshake.get("history"))
+        self._speech: asyncio.Task[None] | None = None
+        self._over = False
         self._speech_turn: int | None = None
         self._received = 0  # samples of that turn's reply
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
     async def send(self, samples: Samples) -> None:
-        """Send float32 samples at 16 kHz. Raises websockets' ConnectionClosed."""
-        await self._transcription.send(samples.astype("<f4", copy=False).tobytes())
+        """Send float32 samples at 16 kHz; they are lost while the connection is.
+
+        Raises websockets' ConnectionClosed when the conversation is over.
+        """
+        try:
+            await self._transcription.send(samples.astype("<f4", copy=False).tobytes())
+        except ConnectionClosed:
+            if not self._may_come_back:
+                raise
 
     async def stream(self, samples: Samples, *, real_time: bool = True) -> float:
         """Send samples as a microphone would, each chunk when it is over; or as fast as they go.
@@ -184,11 +137,11 @@ class Conversation:
 
     async def end_of_audio(self) -> None:
         """Say that no more audio comes: the turn ends, the reply is made, the server hangs up."""
-        await self._transcription.send(END_OF_AUDIO)
+        await self._deliver(END_OF_AUDIO)
 
     async def command(self, name: str, **fields: str) -> None:
         """Send `end_turn`, `interrupt`, or `say` with a `text`."""
-        await self._transcription.send(json.dumps({"command": name, **fields}))
+        await self._deliver(json.dumps({"command": name, **fields}))
 
     async def events(self) -> AsyncIterator[Event]:
         """Everything that comes, in order of arrival; ends with `Closed`."""
@@ -201,16 +154,17 @@ class Conversation:
     @contextlib.asynccontextmanager
     async def connected(self, *, with_speech: bool) -> AsyncIterator[None]:
         """Read both sockets while the context lasts. `talk` does this."""
-        readers = []
         if with_speech:
-            readers.append(asyncio.create_task(self._read_speech(await self._open_speech())))
-        readers.append(asyncio.create_task(self._read_transcription(list(readers))))
+            self._speech = asyncio.create_task(self._read_speech(await self._open_speech()))
+        reader = asyncio.create_task(self._read_transcription())
         try:
             yield
         finally:
-            for reader in readers:
-                reader.cancel()
+            readers = [reader, self._speech] if self._speech else [reader]
+            for each in readers:
+                each.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
+            await self._transcription.close()
 
     async def _open_speech(self) -> ClientConnection:
         query = {"key": str(self.ready.fields["audio_key"])}
@@ -219,15 +173,67 @@ class Conversation:
             query |= {"turn": str(self._speech_turn), "received": f"{seconds:.4f}"}
         return await self._server.open(self._server.speech_port, **query)
 
-    async def _read_transcription(self, speech: list[asyncio.Task[None]]) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            async for message in self._transcription:
-                self._events.put_nowait(_parsed(message, time.monotonic()))
-        if speech:  # the last sound may still be on its way
-            await asyncio.wait(speech, timeout=_CLOSE_TIMEOUT)
+    @property
+    def _may_come_back(self) -> bool:
+        """Whether the connection is there, or was lost in a way that another may make up for."""
+        lost = self._transcription.close_code in (None, *_LOST)
+        return lost and not self._over and "resume_key" in self.ready.fields
+
+    async def _deliver(self, message: str) -> None:
+        """Send now, or on the connection that comes next. Raises ConnectionClosed if none does."""
+        while True:
+            try:
+                await self._transcription.send(message)
+                return
+            except ConnectionClosed:
+                if not self._may_come_back:
+                    raise
+                await asyncio.sleep(_RECONNECT_INTERVAL)
+
+    async def _read_transcription(self) -> None:
+        while True:
+            with contextlib.suppress(ConnectionClosed):
+                async for message in self._transcription:
+                    event = parsed(message, time.monotonic())
+                    if self._memory.take(event):
+                        self._events.put_nowait(event)
+            if not await self._come_back():
+                break
+        self._over = True
+        if self._speech is not None:  # the last sound may still be on its way
+            await asyncio.wait([self._speech], timeout=_CLOSE_TIMEOUT)
         code = self._transcription.close_code or _ABNORMAL
         closed = Closed(time.monotonic(), code, self._transcription.close_reason or "")
         self._events.put_nowait(closed)
+
+    async def _come_back(self) -> bool:
+        """Open another connection in place of a lost one; False where that is not to be had."""
+        deadline = time.monotonic() + _RESUME_TIMEOUT
+        while self._may_come_back and time.monotonic() < deadline:
+            await asyncio.sleep(_RECONNECT_INTERVAL)
+            resume = {"resume": self.ready.fields["resume_key"], "history": self._memory.history}
+            fields = {**self._handshake, **resume}
+            with contextlib.suppress(FusionError):
+                connection = await self._server.open(self._server.port)
+                try:
+                    ready = await _greet(connection, fields, deadline - time.monotonic())
+                except FusionError:
+                    await connection.close()
+                    raise
+                await self._go_on(connection, ready)
+                return True
+        return False
+
+    async def _go_on(self, connection: ClientConnection, ready: Notice) -> None:
+        self._transcription, self.ready = connection, ready
+        self._events.put_nowait(ready)
+        if ready.fields.get("resumed"):
+            return
+        self._memory.new_session()
+        if self._speech is not None:
+            self._speech.cancel()
+            self._speech_turn = None
+            self._speech = asyncio.create_task(self._read_speech(await self._open_speech()))
 
     async def _read_speech(self, connection: ClientConnection) -> None:
         """Follow the speech socket, and open it again when its process was restarted."""
@@ -252,7 +258,7 @@ class Conversation:
             sound = Sound(at, self._speech_turn, np.frombuffer(message, "<f4"))
             self._received += len(sound.samples)
             return sound
-        event = _parsed(message, at)
+        event = parsed(message, at)
         if isinstance(event, Notice) and event.name == "reply_start":
             self._speech_turn = event.turn
             self._received = round(event.fields.get("at", 0.0) * SPEECH_RATE)
@@ -282,7 +288,7 @@ async def talk(
             **handshake,
         }
         ready = await _greet(connection, fields, ready_timeout)
-        conversation = Conversation(server, connection, ready)
+        conversation = Conversation(server, connection, ready, fields)
         async with conversation.connected(with_speech=reply):
             yield conversation
 
@@ -297,7 +303,7 @@ async def _greet(
         raise FusionError(f"The server hung up: {error}.") from error
     except asyncio.TimeoutError as error:
         raise FusionError(f"The server was not ready within {timeout:.0f} s.") from error
-    event = _parsed(answer, time.monotonic())
+    event = parsed(answer, time.monotonic())
     if isinstance(event, Failure):
         raise FusionError(event.message)
     if isinstance(event, Notice) and event.name == "WAIT":
@@ -305,25 +311,6 @@ async def _greet(
     if not isinstance(event, Notice) or event.name != "SERVER_READY":
         raise FusionError(f"Expected SERVER_READY, not {answer!r}; is this a WhisperFusion server?")
     return event
-
-
-def _parsed(message: str | bytes, at: float) -> Event:
-    """What a text message of either socket means."""
-    fields: dict[str, Any] = json.loads(message)
-    turn = fields.get("turn")
-    if "segments" in fields:
-        segments = tuple(
-            Segment(float(s["start"]), float(s["end"]), s["text"], bool(s["completed"]))
-            for s in fields["segments"]
-        )
-        return Transcript(at, turn, segments, fields["eos"], fields["latency"])
-    if "llm_output" in fields:
-        text = "".join(fields["llm_output"])
-        return ReplyText(at, turn, text, fields["eos"], fields.get("interrupted", False))
-    if fields.get("status") == "ERROR":
-        return Failure(at, turn, fields["message"])
-    name = fields.get("event") or fields.get("status") or fields.get("message")
-    return Notice(at, str(name), turn, fields)
 
 
 class Playback:

@@ -29,18 +29,20 @@ from fusion.serving import tls
 from fusion.serving.hosts import is_everywhere
 from fusion.settings import Settings
 from whisper_live.client.conversation import (
-    Closed,
     Conversation,
+    Playback,
+    Server,
+    talk,
+)
+from whisper_live.client.events import (
+    Closed,
     Event,
     Failure,
     Notice,
-    Playback,
     ReplyText,
     Samples,
-    Server,
     Sound,
     Transcript,
-    talk,
 )
 from whisper_live.client.sound_files import read_wav, write_wav
 from whisper_live.client.terminal import Screen

@@ -18,18 +18,20 @@ from fusion.audio import SAMPLE_RATE, SPEECH_RATE
 from fusion.errors import FusionError
 from whisper_live.client.conversation import (
     CHUNK,
-    Closed,
     Conversation,
+    Playback,
+    Server,
+    talk,
+)
+from whisper_live.client.events import (
+    Closed,
     Event,
     Failure,
     Notice,
-    Playback,
     ReplyText,
     Samples,
-    Server,
     Sound,
     Transcript,
-    talk,
 )
 from whisper_live.client.sound_card import SoundBuffer, microphone, speaker
 from whisper_live.client.sound_files import read_wav, write_wav

@@ -1,0 +1,59 @@
+"""What a client remembers of a conversation whose connection may be lost. Pure."""
+
+from __future__ import annotations
+
+from whisper_live.client.events import Closed, Event, Failure, Notice, ReplyText, Transcript
+
+_MOST_HISTORY = 100  # entries that a server takes
+_ONCE_A_TURN = ("held", "interrupted", "spoken", "timeline")
+
+
+class Memory:
+    """What was said so far, and which events came already. Pure."""
+
+    def __init__(self, history: object = None) -> None:
+        self._earlier: list[object] = list(history) if isinstance(history, list) else []
+        self._turns: dict[int, dict[str, str]] = {}
+        self._seen: set[tuple[str, int]] = set()
+
+    def take(self, event: Event) -> bool:
+        """Remember an event; False if it only repeats what came before a connection was lost."""
+        kind = _final_kind(event)
+        if kind is None or isinstance(event, Closed) or event.turn is None:
+            return True
+        if (kind, event.turn) in self._seen:
+            return False
+        self._seen.add((kind, event.turn))
+        if isinstance(event, Transcript | ReplyText):
+            self._turns.setdefault(event.turn, {})[kind] = event.text
+        elif isinstance(event, Notice) and event.name == "interrupted":
+            self._turns.setdefault(event.turn, {})["assistant"] = event.fields["spoken"]
+        return True
+
+    def new_session(self) -> None:
+        """Turns count from 1 again."""
+        self._earlier = self.history
+        self._turns.clear()
+        self._seen.clear()
+
+    @property
+    def history(self) -> list[object]:
+        """The handshake's `history` for a server that has forgotten the conversation."""
+        said = [
+            {"role": role, "content": turn[role]}
+            for turn in self._turns.values()
+            for role in ("user", "assistant")
+            if turn.get(role)
+        ]
+        return [*self._earlier, *said][-_MOST_HISTORY:]
+
+
+def _final_kind(event: Event) -> str | None:
+    """What comes once a turn, by a name for its kind; None for what may come again."""
+    if isinstance(event, Transcript):
+        return "user" if event.final else None
+    if isinstance(event, ReplyText):
+        return "assistant" if event.final else None
+    if isinstance(event, Failure):
+        return "failure"
+    return event.name if isinstance(event, Notice) and event.name in _ONCE_A_TURN else None
