@@ -68,6 +68,7 @@ def run() -> int:
         choice = choose(settings, survey(settings))
         check(settings, choice)
         settings = tls.with_certificate(settings)
+        tls.ssl_context(settings)  # refuses a certificate that cannot be used
         source = f", settings from {settings.config}" if settings.config else ""
         say("\n".join([f"WhisperFusion {__version__}{source}", *choice.lines(settings)]))
         services = {

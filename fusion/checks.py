@@ -23,20 +23,28 @@ KINDS = {"faster_whisper": WHISPER, "llama_cpp": LLM, "piper": VOICE}
 
 def check(settings: Settings, choice: Choice) -> None:
     """Raise ConfigurationError, with the sentence, for the first thing that cannot work."""
-    check_addresses(settings)
+    check_addresses(settings, choice)
     check_models(settings, choice)
     check_ports(settings)
 
 
-def check_addresses(settings: Settings) -> None:
+def check_addresses(settings: Settings, choice: Choice) -> None:
     """The forms of what others are reached at, or let in by."""
-    if settings.openai_url and not _is_address(settings.openai_url, ("http", "https")):
+    url = settings.openai_url
+    if choice.language_model.library == "openai_api" and not url:
         raise ConfigurationError(
-            f"--openai_url {settings.openai_url} is no address: write it as http://host:8000/v1."
+            "--llm_backend openai_api needs --openai_url, as http://host:8000/v1."
+        )
+    if url and not _is_address(url, ("http", "https")):
+        raise ConfigurationError(
+            f"--openai_url {url} is no address: write it as http://host:8000/v1."
+        )
+    if (settings.tls_certificate or settings.tls_key) and not settings.tls:
+        raise ConfigurationError(
+            "--tls_certificate and --tls_key do nothing without --tls: add it."
         )
     for origin in _listed(settings.allowed_origins):
-        path = urlsplit(origin).path
-        if origin not in ("*", "null") and (path or not _is_address(origin)):
+        if origin not in ("*", "null") and not (_is_address(origin) and not urlsplit(origin).path):
             raise ConfigurationError(
                 f"--allowed_origins {origin} is no origin: write it as https://host, without a "
                 "path, or * for any."
@@ -52,18 +60,41 @@ def check_addresses(settings: Settings) -> None:
 
 
 def check_models(settings: Settings, choice: Choice) -> None:
-    """The models' names, and that what has to be fetched can be kept."""
+    """The models' names and paths, and that what has to be fetched can be kept."""
     picks = (choice.transcription, choice.language_model, choice.voice)
     asked = [(model_name(pick, settings), KINDS.get(pick.library)) for pick in picks]
     # The automatic choice begins with the smallest.
     named = [(LLMS[0].name if name == AUTO else name, kind) for name, kind in asked if kind]
-    wanted = [lookup.find(name, kind) for name, kind in named]
     cache = settings.cache_folder
-    missing = [model for model in wanted if model and not is_whole(model, cache)]
+    missing = []
+    for name, kind in named:
+        model, path = lookup.find(name, kind), Path(name).expanduser()
+        if model is None and path.exists():
+            _check_path(path, kind)
+        elif model is not None and not is_whole(model, cache):
+            missing.append(model)
     if missing and not _can_be_written(cache):
         raise ConfigurationError(
             f"The model {missing[0].name} cannot be kept in {cache}, which cannot be written: name "
             "another folder with --cache."
+        )
+
+
+def _check_path(path: Path, kind: str) -> None:
+    """That a path is what a model of its kind looks like, as far as can be seen at a glance."""
+    if kind == LLM:
+        try:
+            with path.open("rb") as file:
+                reason = "" if file.read(4) == b"GGUF" else "is no GGUF file"
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror})"
+    else:
+        beside = path.with_name(f"{path.name}.json") if kind == VOICE else path / "model.bin"
+        reason = "" if beside.is_file() else f"lacks {beside}"
+    if reason:
+        raise ConfigurationError(
+            f"The {kind} model {path} {reason}: name another path, or one of "
+            f"{lookup.known_names(kind)}."
         )
 
 

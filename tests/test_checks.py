@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fusion import checks
-from fusion.errors import ConfigurationError
+from fusion.errors import EXIT_CONFIGURATION, ConfigurationError
 from fusion.selection import Choice, Pick
 from fusion.settings import Settings
-from tests.running import free_ports
+from tests.running import ROOT, free_ports
 
 ON_CPU = Choice(Pick("faster_whisper", ""), Pick("llama_cpp", ""), Pick("piper", ""))
 
@@ -42,9 +45,11 @@ def refusal(**settings: Any) -> str:
         ({"openai_url": "ftp://host/v1"}, "--openai_url ftp://host/v1 is no address: write it"),
         ({"allowed_origins": "a.example"}, "--allowed_origins a.example is no origin: write it"),
         ({"allowed_origins": "*, https://a/"}, "--allowed_origins https://a/ is no origin: write"),
+        ({"allowed_origins": "http://["}, "--allowed_origins http://[ is no origin: write it as"),
         ({"trusted_proxies": "10.0.0.1,proxy"}, "--trusted_proxies proxy is no address and no"),
         ({"host": "no.such.host.invalid"}, "--host no.such.host.invalid is no address of this"),
         ({"host": "192.0.2.1"}, "--host 192.0.2.1 is no address of this machine (Cannot assign"),
+        ({"tls_key": "key.pem"}, "--tls_certificate and --tls_key do nothing without --tls: add"),
         ({"speech_port": 81, "web_port": 81}, "--speech_port and --web_port are both 81: give"),
     ],
 )
@@ -71,10 +76,44 @@ def test_a_cache_that_cannot_be_written_is_refused_where_a_model_is_missing(tmp_
         f"The model tiny.en cannot be kept in {cache}, which cannot be written: name another "
         "folder with --cache."
     )
-    model = tmp_path / "model"
-    model.mkdir()
-    names = {"whisper_model": str(model), "llm": str(model), "voice": str(model)}
+    names = models_in(tmp_path)
     checks.check_models(Settings(cache=cache, **names), ON_CPU)  # type: ignore[arg-type]
+
+
+def models_in(folder: Path) -> dict[str, str]:
+    """Settings that name what looks like models."""
+    (folder / "model.bin").touch()
+    (folder / "model.gguf").write_bytes(b"GGUF...")
+    (folder / "voice.onnx").touch()
+    (folder / "voice.onnx.json").touch()
+    names = {"whisper_model": "", "llm": "model.gguf", "voice": "voice.onnx"}
+    return {setting: str(folder / name) for setting, name in names.items()}
+
+
+@pytest.mark.parametrize(
+    ("setting", "file", "reason"),
+    [
+        ("whisper_model", "model.bin", "lacks"),
+        ("llm", "model.gguf", "is no GGUF file"),
+        ("voice", "voice.onnx.json", "lacks"),
+    ],
+)
+def test_a_path_that_is_no_model_is_refused(
+    setting: str, file: str, reason: str, tmp_path: Path
+) -> None:
+    names = models_in(tmp_path)
+    checks.check_models(Settings(**names), ON_CPU)  # type: ignore[arg-type]
+    (tmp_path / file).unlink()
+    if setting == "llm":
+        (tmp_path / file).touch()
+    sentence = refusal(**names)
+    assert f" model {names[setting]} {reason}" in sentence
+
+
+def test_a_language_model_server_without_an_address_is_refused() -> None:
+    choice = replace(ON_CPU, language_model=Pick("openai_api", "as --llm_backend says"))
+    with pytest.raises(ConfigurationError, match=r"openai_api needs --openai_url"):
+        checks.check(Settings(), choice)
 
 
 @pytest.mark.parametrize(
@@ -92,3 +131,22 @@ def test_what_is_right_is_let_through(settings: dict[str, Any], tmp_path: Path) 
     ports = dict(zip(("transcription_port", "speech_port", "web_port"), free_ports(3), strict=True))
     checks.check(Settings(**ports | {"cache": str(tmp_path / "new")} | settings), ON_CPU)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--llm=missing.gguf",),
+        ("--tls", "--tls_certificate=broken.pem", "--tls_key=broken.pem", "--web_port=0"),
+    ],
+)
+def test_the_program_ends_with_that_sentence_alone(flags: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "broken.pem").touch()
+    finished = subprocess.run(
+        [sys.executable, ROOT / "main.py", *flags], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert finished.returncode == EXIT_CONFIGURATION
+    assert finished.stdout == ""
+    assert len(finished.stderr.splitlines()) == 1
+    assert "missing.gguf" in finished.stderr or "broken.pem" in finished.stderr
