@@ -86,7 +86,7 @@ class SpokenClause:
 class Speech:
     """The sound of one reply, from its growing text."""
 
-    def __init__(self, turn: int, revision: int, spoken_text: SpokenText) -> None:
+    def __init__(self, turn: int, revision: int, spoken_text: SpokenText | None = None) -> None:
         self.turn = turn
         self.revision = revision
         self.committed = False
@@ -102,9 +102,9 @@ class Speech:
         self.clauses: list[SpokenClause] = []
         self.left_out: set[str] = set()
         """Scripts that the client was told of."""
-        self._spoken_text = spoken_text
-        self.language = spoken_text.language
-        self._splitter = ClauseSplitter(spoken_text.language)
+        self._spoken_text = spoken_text or SpokenText()
+        self.language = self._spoken_text.language
+        self._splitter = ClauseSplitter(self.language)
 
     def feed(self, text: str) -> None:
         self._add(self._splitter.feed(text))
