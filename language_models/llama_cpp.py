@@ -21,6 +21,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from language_models.base import (
     Thinking,
 )
 from language_models.library_errors import as_model_errors
+from language_models.pacing import Pacing
 from language_models.slots import Slots, cut_prompt
 
 logger = logging.getLogger(__name__)
@@ -76,6 +78,7 @@ class LlamaCpp:
         self.max_concurrent = settings.max_clients
         self._settings = settings
         self._slots = Slots(settings.max_clients)
+        self._pacing = Pacing()
         self._workers: set[threading.Thread] = set()
         self._closed = threading.Event()
         key = secrets.token_urlsafe(32)
@@ -111,14 +114,10 @@ class LlamaCpp:
         events: queue.SimpleQueue[Any] = queue.SimpleQueue()  # bounded by the request's own length
         abandoned = Cancellation()
 
-        def receive(chunk: Mapping[str, Any]) -> bool:
-            events.put(chunk)
-            return abandoned.requested
-
         def generate(slot: int) -> None:
             try:
                 with as_model_errors(self.name):
-                    self._server.handle_chat_completions(_chat_request(request, slot), receive)
+                    self._generate(request, slot, abandoned, events.put)
             except ModelError as error:
                 events.put(error)
             finally:
@@ -127,6 +126,7 @@ class LlamaCpp:
         # The caller is released at once; the call returns at its next look at `abandoned`.
         cancellation.on_request(abandoned.request)
         cancellation.on_request(lambda: events.put(_DONE))
+        abandoned.on_request(self._pacing.wake)
         self._start_worker(request.messages, abandoned, generate)
         finish = Finish.STOP
         try:
@@ -136,6 +136,52 @@ class LlamaCpp:
         finally:
             abandoned.request()
         return finish
+
+    def _generate(
+        self,
+        request: GenerationRequest,
+        slot: int,
+        abandoned: Cancellation,
+        put: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        """Make a reply in a slot. It pauses while others wait for their first clause.
+
+        llama.cpp cannot pause a request: it is ended, and goes on as the completion of what there
+        is. The slot's cache holds that, so going on costs no more than the next token.
+        """
+        text, made = "", 0
+        paused = thinks = False
+        key = object()
+
+        def receive(chunk: Mapping[str, Any]) -> bool:
+            nonlocal text, made, paused, thinks
+            put(chunk)
+            for piece in [] if "error" in chunk else _pieces(chunk):
+                if isinstance(piece, Thinking):
+                    thinks = True
+                    continue
+                text += piece
+                made += 1
+                left = made < request.max_tokens and not any(
+                    choice.get("finish_reason") for choice in chunk["choices"]
+                )
+                paused = self._pacing.advance(key) and left and not thinks
+            return abandoned.requested or paused
+
+        self._pacing.enter(key)
+        try:
+            self._server.handle_chat_completions(_chat_request(request, slot), receive)
+            while paused and not abandoned.requested:
+                self._pacing.pause(key, lambda: abandoned.requested)
+                paused = False
+                if not abandoned.requested:
+                    prompt = self._render(request.messages) + text
+                    rest = replace(request, max_tokens=request.max_tokens - made)
+                    self._server.handle_completions(
+                        {"prompt": prompt, **_sampling(rest, slot)}, receive
+                    )
+        finally:
+            self._pacing.leave(key)
 
     def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
         """Read the prompt up to the last whole word of the last message into a slot's cache.
@@ -282,8 +328,11 @@ def _require_gguf(path: Path) -> None:
 
 
 def _chat_request(request: GenerationRequest, slot: int) -> dict[str, Any]:
+    return {"messages": _as_json(request.messages), **_sampling(request, slot)}
+
+
+def _sampling(request: GenerationRequest, slot: int) -> dict[str, Any]:
     return {
-        "messages": _as_json(request.messages),
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p,
@@ -308,9 +357,10 @@ def _pieces(event: Any) -> list[str | Thinking]:
         raise _failure(event["error"])
     pieces: list[str | Thinking] = []
     for choice in event["choices"]:
-        if text := choice["delta"].get("content"):
+        delta = choice.get("delta") or {"content": choice.get("text")}
+        if text := delta.get("content"):
             pieces.append(text)
-        elif choice["delta"].get("reasoning_content"):
+        elif delta.get("reasoning_content"):
             pieces.append(THINKING)
     return pieces
 

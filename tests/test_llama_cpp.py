@@ -16,6 +16,7 @@ from fusion.models import lookup
 from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from language_models.conversation import Conversation
+from language_models.generations import HEAD_START
 from language_models.llama_cpp import LlamaCpp, load
 from tests.language_model_contract import LanguageModelContract
 
@@ -303,6 +304,36 @@ def test_a_damaged_file_is_one_sentence(gguf: Path, tmp_path: Path, kept: int, r
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         LlamaCpp(tmp_path / "missing.gguf", SETTINGS)
+
+
+def test_first_clauses_go_before_anybodys_second(model: LlamaCpp) -> None:
+    """Who has a head start makes no word until the other has one too, and then goes on as alone."""
+    story = GenerationRequest(ask("Tell me a long story about a king."), max_tokens=60)
+    alone = list(model.stream(story, Cancellation()))
+    order: list[str] = []
+    texts: dict[str, list[str]] = {"first": [], "second": []}
+    ahead = threading.Event()
+
+    def run(name: str, request: GenerationRequest) -> None:
+        for piece in model.stream(request, Cancellation()):
+            order.append(name)
+            texts[name].append(str(piece))
+            if len(texts["first"]) == HEAD_START // 2:
+                ahead.set()
+
+    other = GenerationRequest(ask("Name many colours, please."), max_tokens=40)
+    threads = [threading.Thread(target=run, args=("first", story))]
+    threads[0].start()
+    assert ahead.wait(60)
+    threads.append(threading.Thread(target=run, args=("second", other)))
+    threads[1].start()
+    for thread in threads:
+        thread.join(60)
+    until = [at for at, name in enumerate(order) if name == "second"][HEAD_START - 1]
+    # One that was on its way when the other began, and one that the server had made already.
+    assert order[:until].count("first") <= HEAD_START + 2
+    assert texts["first"][:20] == alone[:20]
+    assert len(texts["first"]) == len(alone)
 
 
 class TestContract(LanguageModelContract):
