@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from fusion.audio import SAMPLE_RATE
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
-from whisper_live.transcribers.base import (
-    NOTHING_HEARD,
-    TranscriptionRequest,
-)
+from whisper_live.transcribers import guards
+from whisper_live.transcribers.base import NOTHING_HEARD, TranscriptionRequest
+from whisper_live.vad import DetectedSpeech
 
 pytestmark = pytest.mark.torch
 
@@ -342,7 +341,11 @@ def test_what_nobody_said_is_nothing(
     assert transcriber.transcribe([TranscriptionRequest(tone(LOW, 6.0))]) == [NOTHING_HEARD]
 
 
-def test_a_phrase_that_loops_was_said_once(transcriber: Any, says: Any) -> None:
+def test_a_phrase_that_loops_was_said_once(
+    transcriber: Any, says: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken = DetectedSpeech(seconds=0.4, certain=0.4, level=0.1)
+    monkeypatch.setattr(guards, "detect_speech", lambda audio: spoken)
     says(LOW, " I know", loops=True)
     assert hear(transcriber, TranscriptionRequest(tone(LOW, 6.0))) == ["I know"]
 

@@ -21,6 +21,7 @@ from whisper_live.scheduler import Job, Scheduler
 from whisper_live.transcribers import faster_whisper as subject
 from whisper_live.transcribers.base import (
     NOTHING_HEARD,
+    Transcript,
     TranscriptionRequest,
 )
 from whisper_live.transcribers.faster_whisper import FasterWhisper
@@ -152,12 +153,13 @@ def test_sessions_share_a_batch(
 
 
 def sizes_of_calls(model: FasterWhisper, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many requests each call of the decoder held."""
+    """How many requests each call of the decoder held, second looks aside."""
     sizes: list[int] = []
     decode = model._decode
 
     def counted(requests, encoded, decoding):  # type: ignore[no-untyped-def]
-        sizes.append(len(requests))
+        nonlocal sizes
+        sizes += [len(requests)] if decoding == subject.FIRST else []
         return decode(requests, encoded, decoding)
 
     monkeypatch.setattr(model, "_decode", counted)
@@ -215,7 +217,7 @@ def test_a_doubtful_text_is_decoded_again_until_it_is_sound(
         decodings.append((encoded.shape[1], decoding))
         hypotheses = decode(model, requests, encoded, decoding)
         if decoding == subject.FIRST:
-            return [subject.Hypothesis("Go. " * 40, "en", -0.05, 0.0, ran_on=True)]
+            return [subject.Hypothesis(Transcript("Go. " * 40, "en"), -2.0, ran_on=True)]
         return hypotheses
 
     monkeypatch.setattr(FasterWhisper, "_decode", first_runs_on)

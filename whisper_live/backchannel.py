@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from whisper_live import hallucinations
 from whisper_live.words import plain_words, word_set
 
 # Said to stop the machine: heard even where its own speech is close to them.
@@ -29,13 +30,8 @@ _LISTENING = (
     r"(?:ha|he|hi)(?:ha|he|hi)*|lol"
 )
 _COURTESY = r"thank you(?: very much| so much)?|thanks|bye|bye bye"
-# What Whisper writes where it is given noise without words.
-_HALLUCINATIONS = (
-    rf"{_COURTESY}|thanks for (?:watching|listening)|"
-    r"thank you for (?:watching|listening)|please subscribe|you|so|the"
-)
 # No two ways to read a text: a transcriber's loop of "mm hm" must not be tried in all of them.
-_BACKCHANNEL = re.compile(rf"(?:{_LISTENING})(?: (?:{_LISTENING}))*|{_HALLUCINATIONS}")
+_BACKCHANNEL = re.compile(rf"(?:{_LISTENING})(?: (?:{_LISTENING}))*")
 _LONGEST_ANSWER = 8
 _WITHIN = rf"(?:{_LISTENING}|{_COURTESY})"
 _ANSWER = re.compile(rf"(?:{_WITHIN} )*(?:{_ASSENT}|{_COURTESY})(?: {_WITHIN})*")
@@ -57,8 +53,8 @@ def is_backchannel(transcript: str) -> bool:
 
     Also what Whisper writes for noise, such as "Thank you.". "No", "wait" and "stop" do ask.
     """
-    words = plain_words(_DESCRIPTION.sub(" ", transcript))
-    return not words or _BACKCHANNEL.fullmatch(" ".join(words)) is not None
+    spoken = " ".join(plain_words(_DESCRIPTION.sub(" ", transcript)))
+    return not spoken or spoken in hallucinations.PHRASES or bool(_BACKCHANNEL.fullmatch(spoken))
 
 
 def is_answer(transcript: str, *, to_question: bool = False) -> bool:

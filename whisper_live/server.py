@@ -40,6 +40,7 @@ from whisper_live.connection import TranscriptionConnection
 from whisper_live.events import (
     Event,
     PredictTurn,
+    Priority,
     Tell,
     ToLanguageModel,
     ToVoice,
@@ -284,7 +285,10 @@ class TranscriptionServer:
 
     def _job(self, client: TranscriptionConnection, event: Transcribe) -> Job:
         hello = client.hello
-        request = TranscriptionRequest(event.audio, hello.language, hello.task, hello.context)
+        quick = event.priority != Priority.AWAITED
+        request = TranscriptionRequest(
+            event.audio, hello.language, hello.task, hello.context, quick=quick
+        )
         return Job(client.identity, event, request)
 
     def _to_language_model(self, message: Message) -> None:

@@ -19,13 +19,15 @@ class TranscriptionRequest:
 
     `audio` is float32 mono at 16 kHz in [-1, 1], at most 30 s. `language` is an ISO 639-1 code, or
     None to detect it. `task` is "transcribe" or "translate" (into English). `context` is text that
-    came before or words to expect; it steers spelling and is never part of the result.
+    came before or words to expect; it steers spelling and is never part of the result. A `quick`
+    answer may hold wrong words that a longer look would mend: for a text that is soon replaced.
     """
 
     audio: NDArray[np.float32]
     language: str | None = "en"
     task: str = "transcribe"
     context: str = ""
+    quick: bool = False
 
 
 @dataclass(frozen=True)

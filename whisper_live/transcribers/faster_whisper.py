@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,41 +91,53 @@ SAMPLES = 5
 
 FIRST = Decoding()
 AGAIN = (Decoding(beam=5), Decoding(temperature=0.4))
-"""Tried in order over the whole window when the first text is doubtful.
+"""How a doubtful text is decoded again: the second only where the first was no use either.
 
 Whisper goes on to a temperature of 1.0; over noise that took seconds and found no words.
 """
 
+LIKELY_RIGHT = math.log(0.01)
+"""A text less probable than this as a whole is looked at again.
+
+What counts is the text and not the mean of its tokens: a long one has more chances of a wrong word.
+On the shared recordings this is every sixth text, and leaves no more wrong words than the whole
+window does for all of them."""
+
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What one decoding made of one request; `ran_on` when it repeated itself to the end."""
+    """What one decoding made of one request, and how probable all of its text is.
 
-    text: str
-    language: str
-    confidence: float
-    no_speech: float
-    ran_on: bool
+    It `ran_on` when it wrote more than can have been said. A text that `may_be_loop` repeats
+    itself, but no faster than somebody can have said it.
+    """
+
+    transcript: Transcript
+    log_probability: float
+    ran_on: bool = False
+    may_be_loop: bool = False
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether another decoding may do better. Silence stays silence."""
-        if guards.is_silence(self.no_speech, self.confidence):
-            return False
-        return self.ran_on or self.confidence < guards.CONFIDENCE_LIMIT
+        """Whether a longer look may find other words. Silence stays silence."""
+        return self._is_speech and (
+            self.ran_on or self.may_be_loop or self.log_probability < LIKELY_RIGHT
+        )
+
+    @property
+    def is_unsound(self) -> bool:
+        """Whether it is no use as it is, so that only another look can make something of it."""
+        return self._is_speech and (
+            self.ran_on or self.transcript.confidence < guards.CONFIDENCE_LIMIT
+        )
 
     @property
     def rank(self) -> tuple[bool, float]:
-        return not self.ran_on, self.confidence
+        return not self.ran_on, self.transcript.confidence
 
     @property
-    def transcript(self) -> Transcript:
-        """The text, or nothing where the model invented it."""
-        if guards.is_silence(self.no_speech, self.confidence) or guards.is_hallucination(
-            self.text, self.no_speech, self.confidence
-        ):
-            return NOTHING_HEARD
-        return Transcript(self.text, self.language, self.confidence, self.no_speech)
+    def _is_speech(self) -> bool:
+        return not guards.is_silence(self.transcript.no_speech, self.transcript.confidence)
 
 
 def load(settings: Settings) -> FasterWhisper:
@@ -184,9 +197,10 @@ class FasterWhisper:
                 break
             hypotheses = self._recognise([requests[i] for i in group], FIRST)
             for i, hypothesis in zip(group, hypotheses, strict=True):
-                if hypothesis.is_doubtful:
+                quick = requests[i].quick
+                if hypothesis.is_unsound or (hypothesis.is_doubtful and not quick):
                     hypothesis = self._recognise_again(requests[i], hypothesis, cancelled)
-                found[i] = hypothesis.transcript
+                found[i] = guards.believed(hypothesis.transcript, requests[i].audio)
         return found
 
     def close(self) -> None:
@@ -212,23 +226,21 @@ class FasterWhisper:
             return self._decode(requests, encode(audio), decoding)
 
     def _recognise_again(
-        self,
-        request: TranscriptionRequest,
-        best: Hypothesis,
-        cancelled: Callable[[], bool],
+        self, request: TranscriptionRequest, first: Hypothesis, cancelled: Callable[[], bool]
     ) -> Hypothesis:
         """Encode the whole window as Whisper was trained, and decode it with growing freedom."""
         if cancelled():
-            return best
+            return first
+        looks: list[Hypothesis] = []
         with _model_errors():
             encoded = self._encode_whole([request.audio])
             for decoding in AGAIN:
-                if cancelled() or not best.is_doubtful:
+                looks += self._decode([request], encoded, decoding)
+                if cancelled() or not looks[-1].is_unsound:
                     break
-                [hypothesis] = self._decode([request], encoded, decoding)
-                best = max(best, hypothesis, key=lambda each: each.rank)
-        logger.debug("Recognised again: %r, confidence %.2f", best.text, best.confidence)
-        return best
+        best = max(looks, key=lambda each: each.rank)
+        logger.debug("Recognised again: %s instead of %s", best.transcript, first.transcript)
+        return first if best.ran_on and not first.ran_on else best
 
     def _decode(
         self,
@@ -238,8 +250,7 @@ class FasterWhisper:
     ) -> list[Hypothesis]:
         languages = self._languages_of(requests, encoded)
         prompts = [self._prompt(*pair) for pair in zip(requests, languages, strict=True)]
-        lengths = [len(request.audio) / SAMPLE_RATE for request in requests]
-        limits = [guards.max_tokens(seconds) for seconds in lengths]
+        limits = [guards.max_tokens(len(request.audio) / SAMPLE_RATE) for request in requests]
         results = self._model.generate(
             encoded,
             prompts,
@@ -249,26 +260,26 @@ class FasterWhisper:
             return_no_speech_prob=True,
             **decoding.options,
         )
-        return [self._hypothesis(*each) for each in zip(results, languages, lengths, strict=True)]
+        return [self._hypothesis(*each) for each in zip(results, languages, requests, strict=True)]
 
     def _hypothesis(
-        self, result: ctranslate2.models.WhisperGenerationResult, language: str, seconds: float
+        self,
+        result: ctranslate2.models.WhisperGenerationResult,
+        language: str,
+        request: TranscriptionRequest,
     ) -> Hypothesis:
         tokens = result.sequences_ids[0]
         text = self._words.decode(tokens, skip_special_tokens=True).strip()
-        once = guards.said_once(text, seconds)
-        ran_on = (
-            len(tokens) >= guards.max_tokens(seconds)
-            or guards.is_repetitive(text)
-            or guards.is_said_again(text)
-        )
+        # The score leaves the end-of-text token out of its mean; Whisper counts it.
+        log_probability = result.scores[0] * len(tokens)
+        confidence = log_probability / (len(tokens) + 1)
+        limit = guards.max_tokens(len(request.audio) / SAMPLE_RATE)
+        loops = guards.without_loop(text, request.audio) != text
         return Hypothesis(
-            text=text if once is None else once,
-            language=language,
-            # The score leaves the end-of-text token out of its mean; Whisper counts it.
-            confidence=result.scores[0] * len(tokens) / (len(tokens) + 1),
-            no_speech=result.no_speech_prob,
-            ran_on=ran_on and once is None,
+            Transcript(text, language, confidence, result.no_speech_prob),
+            log_probability,
+            ran_on=loops or len(tokens) >= limit or guards.is_repetitive(text),
+            may_be_loop=guards.may_be_loop(text),
         )
 
     def _languages_of(

@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from whisper_live.hallucinations import is_known_hallucination
+from whisper_live.transcribers.base import NOTHING_HEARD, Transcript
+from whisper_live.transcribers.repetition import find_repetition, is_too_fast
+from whisper_live.vad import detect_speech
+from whisper_live.words import plain_words
 
 INAUDIBLE = 1e-4
 """Peak below which there is nothing to hear: -80 dB of full scale."""
@@ -27,26 +34,9 @@ SPARE_TOKENS = 16
 TOKENS_PER_SECOND = 15.0
 """Fast English is about 6 tokens a second; scripts that Whisper spells in bytes need more."""
 
-FASTEST_SPEECH = 8.0
-"""Words a second that nobody exceeds: fast English is about 5."""
-
-HALLUCINATIONS = frozenset(
-    {
-        "you",
-        "bye",
-        "thank you",
-        "thank you very much",
-        "thank you for watching",
-        "thanks for watching",
-        "thanks for watching and see you next time",
-        "please subscribe",
-        "subtitles by the amara.org community",
-    }
-)
-"""What Whisper is known to write over silence and noise, in lower case without edge punctuation."""
-
-PHANTOM_NO_SPEECH = 0.2
-PHANTOM_CONFIDENCE = -0.7
+HALLUCINATION_NO_SPEECH = 0.2
+HALLUCINATION_CONFIDENCE = -0.7
+"""Beyond either the model itself is unsure of a phrase that it is known to make up."""
 
 
 def is_audible(audio: NDArray[np.float32]) -> bool:
@@ -65,30 +55,23 @@ def is_repetitive(text: str) -> bool:
     return compression_ratio(text) > COMPRESSION_LIMIT
 
 
-def is_said_again(text: str) -> bool:
-    """Whether the text is one phrase of two words or more, over and over, cut off or not.
+def may_be_loop(text: str) -> bool:
+    """Whether the text repeats itself so that decoding it in another way is worth the time."""
+    repetition = find_repetition(text)
+    again = repetition is not None and (repetition.words > 1 or repetition.times > 2)
+    return again or is_repetitive(text)
 
-    On short texts the compression ratio does not show it: "What time is it? What time is it?"
+
+def without_loop(text: str, audio: NDArray[np.float32]) -> str:
+    """The text, or the text without its repeats where nobody can have said all of it.
+
+    How long somebody spoke in the audio is asked of the voice activity detector, and only for a
+    text that ends in a repetition.
     """
-    return _period(text) > 0
-
-
-def said_once(text: str, seconds: float) -> str | None:
-    """The phrase that a loop repeats, where nobody can have said all of it in `seconds`."""
-    words, period = text.split(), _period(text)
-    too_fast = len(words) > FASTEST_SPEECH * seconds
-    return " ".join(words[:period]) if period and too_fast else None
-
-
-def _period(text: str) -> int:
-    """How many words the phrase has that makes up the text; 0 when it is no such loop."""
-    words = [word.strip(".,!?").lower() for word in text.split()]
-    for period in range(2, len(words) // 2 + 1):
-        if len(set(words[:period])) > 1 and all(
-            word == words[i % period] for i, word in enumerate(words)
-        ):
-            return period
-    return 0
+    repetition = find_repetition(text)
+    if repetition and is_too_fast(text, detect_speech(audio).seconds):
+        return repetition.once
+    return text
 
 
 def max_tokens(seconds: float) -> int:
@@ -109,11 +92,30 @@ def is_silence(no_speech: float, confidence: float) -> bool:
     return no_speech > NO_SPEECH_LIMIT and confidence < CONFIDENCE_LIMIT
 
 
-def is_hallucination(text: str, no_speech: float, confidence: float) -> bool:
-    """Whether `text` is a phrase that Whisper invents over noise, and it was not sure of it.
+def believed(transcript: Transcript, audio: NDArray[np.float32]) -> Transcript:
+    """The transcript without what nobody said, or NOTHING_HEARD where nothing else is in it."""
+    no_speech, confidence = transcript.no_speech, transcript.confidence
+    text = without_loop(transcript.text, audio)
+    if (
+        not plain_words(text)
+        or is_silence(no_speech, confidence)
+        or is_repetitive(text)
+        or _is_made_up(text, no_speech, confidence, audio, looped=text != transcript.text)
+    ):
+        return NOTHING_HEARD
+    return replace(transcript, text=text)
 
-    People say "thank you" too, so the phrase alone proves nothing.
+
+def _is_made_up(
+    text: str, no_speech: float, confidence: float, audio: NDArray[np.float32], *, looped: bool
+) -> bool:
+    """Whether the model is unsure of a text and the voice activity detector heard no such thing.
+
+    A short "Thank you." that was really said looks to the model like the one that it writes over
+    noise. What the detector clearly hears, somebody said; and where it hears nobody at all, other
+    words than those are made up too.
     """
-    words = text.strip().strip(".,!?…♪ ").lower()
-    unsure = no_speech > PHANTOM_NO_SPEECH or confidence < PHANTOM_CONFIDENCE
-    return not words or (words in HALLUCINATIONS and unsure)
+    unsure = looped or no_speech > HALLUCINATION_NO_SPEECH or confidence < HALLUCINATION_CONFIDENCE
+    if unsure and is_known_hallucination(text):
+        return not detect_speech(audio).is_clear
+    return (looped or no_speech > NO_SPEECH_LIMIT) and detect_speech(audio).seconds == 0.0

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -141,7 +140,7 @@ class TensorRTWhisper:
             hypotheses = self._recognise(self._sessions, [requests[i] for i in audible], cancelled)
         if not cancelled():
             for i, transcript in zip(audible, hypotheses, strict=True):
-                found[i] = _believed(transcript, len(requests[i].audio) / SAMPLE_RATE)
+                found[i] = guards.believed(transcript, requests[i].audio)
         return found
 
     def _recognise(
@@ -154,7 +153,7 @@ class TensorRTWhisper:
         contexts = [self._context(request.context) for request in requests]
         found = self._decode(requests, encoded, contexts, cancelled)
         # A context is the usual cause of a loop: those rows are recognised again without it.
-        again = [i for i, t in enumerate(found) if contexts[i] and _loops(t.text)]
+        again = [i for i, t in enumerate(found) if contexts[i] and guards.may_be_loop(t.text)]
         if again and not cancelled():
             hypotheses = self._decode(
                 [requests[i] for i in again], encoded[again], [[]] * len(again), cancelled
@@ -243,25 +242,6 @@ def load(settings: Settings) -> TensorRTWhisper:
     transcriber = TensorRTWhisper(engines)
     logger.info("Loaded Whisper TensorRT Engine")
     return transcriber
-
-
-def _loops(text: str) -> bool:
-    return guards.is_repetitive(text) or guards.is_said_again(text)
-
-
-def _believed(transcript: Transcript, seconds: float) -> Transcript:
-    """The transcript, or NOTHING_HEARD where the model wrote what nobody said.
-
-    A phrase that it repeats faster than anybody speaks was said once.
-    """
-    text = guards.said_once(transcript.text, seconds) or transcript.text
-    no_speech, confidence = transcript.no_speech, transcript.confidence
-    invented = (
-        guards.is_silence(no_speech, confidence)
-        or guards.is_hallucination(text, no_speech, confidence)
-        or guards.is_repetitive(text)
-    )
-    return NOTHING_HEARD if invented else replace(transcript, text=text)
 
 
 @contextmanager
