@@ -83,7 +83,7 @@ lock: $(VENV)/bin/python ## write the lock files from requirements*.txt
 
 clean: ## remove the environments and what the tools left; models stay in their cache
 	rm -rf $(VENV) $(TORCH_VENV) $(IMAGE_VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache \
-		tests/browser/node_modules reply.wav build dist whisperfusion.egg-info
+		tests/browser/node_modules reply.wav dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(RUN_STAMP): requirements.lock | $(VENV)/bin/python

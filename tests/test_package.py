@@ -43,14 +43,15 @@ def run(*command: str | Path, folder: Path, status: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def wheels() -> Path:
-    """Wheels of what builds the package and of all that it depends on."""
+    """Wheels of what builds the package and of all that it depends on (docopt is built here)."""
     folder, stamp = ROOT / ".cache" / f"wheels-python{PYTHON}", "requirements.txt"
-    wanted = "setuptools>=77\n" + "".join((ROOT / name).read_text() for name in REQUIREMENTS)
+    wanted = "hatchling\nhatch-requirements-txt\n"
+    wanted += "".join((ROOT / name).read_text() for name in REQUIREMENTS)
     if not (folder / stamp).exists() or (folder / stamp).read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "wanted").write_text(wanted)
-        run(sys.executable, *PIP, "download", "-r", folder / "wanted", "-d", folder, folder=folder)
+        run(sys.executable, *PIP, "wheel", "-r", folder / "wanted", "-w", folder, folder=folder)
         (folder / "wanted").rename(folder / stamp)
     return folder
 
