@@ -181,7 +181,7 @@ class App {
 
   ready(server) {
     this.view.resolved("connection");
-    this.talk.connected();
+    this.talk.connected(server);
     this.dialogs.offerLanguages(server.languages ?? LANGUAGES);
     this.hearReplies();
   }

@@ -1,4 +1,4 @@
-// The two sockets: connects, says how it stands, comes back by itself.
+// The two sockets: connects, says how it stands, comes back by itself, to the same session if it can.
 //
 // States, as {name, …}:
 //   idle                        nothing is wanted; the server is there
@@ -16,6 +16,11 @@ const PATIENCE = 1500; // a ready server answers sooner; after this the person i
 const FULL_RETRY = 20000; // somebody may leave before their time is over
 const FULL_SOONEST = 1000; // a time that is over may still have to end
 const REFUSED = 1008;
+const DONE = 1000; // close codes: the session is over; or its connection alone
+const BACK_SOON = 4000;
+const RESUME_PATIENCE = 30000; // as long as the server keeps a session whose connection was lost
+const SOUND_PATIENCE = 5000; // as long as it keeps sound for a connection that was lost
+const SPEECH_RATE = 24000;
 const STARTING = [502, 503, 504]; // what a proxy answers for a server that is not up yet
 const BACKLOG = 320000; // bytes: ten seconds of sound
 
@@ -39,6 +44,10 @@ export class Connection {
     this.timer = null;
     this.transcription = null;
     this.audio = null;
+    this.resumeKey = null; // of the session, which outlives its connection
+    this.forgetting = null; // timer: the session is given up
+    this.soundLost = null; // timer: so is its sound
+    this.incoming = null; // {turn, samples} of the reply whose sound comes in
   }
 
   /** Look whether the server is there, without taking one of its places. */
@@ -55,7 +64,9 @@ export class Connection {
 
   /** Connect anew, because what the handshake says has changed. */
   renew() {
-    if (this.wanted) this.start();
+    if (!this.wanted) return;
+    this.drop();
+    this.start();
   }
 
   /** Do not wait any longer. */
@@ -93,16 +104,31 @@ export class Connection {
     this.handlers.onState(state);
   }
 
-  /** End what is under way; whatever still comes of it is ignored. */
+  /** End the session; whatever still comes of it is ignored. */
   drop() {
+    const suspended = this.transcription === null && this.resumeKey !== null;
+    this.resumeKey = null;
+    this.leave(DONE);
+    if (suspended) this.forget();
+  }
+
+  /** End the connection; the session goes on with the next one, if that comes soon. */
+  leave(code = BACK_SOON) {
     this.attempt++;
     clearTimeout(this.timer);
-    clearTimeout(this.soundTimer);
     const socket = this.transcription;
     this.transcription = null;
+    socket?.close(code);
+    if (socket && this.resumeKey === null) this.forget();
+    else if (this.resumeKey !== null) this.forgetting ??= setTimeout(() => this.forget(), RESUME_PATIENCE);
+  }
+
+  /** The session is over. */
+  forget() {
+    clearTimeout(this.forgetting);
+    this.forgetting = null;
+    this.resumeKey = null;
     this.dropSound();
-    if (!socket) return;
-    socket.close();
     this.handlers.onDropped();
   }
 
@@ -112,7 +138,7 @@ export class Connection {
   }
 
   async start() {
-    this.drop();
+    this.leave();
     const attempt = this.attempt;
     if (this.state.name !== "loading") this.become({ name: "connecting" });
     const health = await this.health();
@@ -124,7 +150,7 @@ export class Connection {
   }
 
   giveUp() {
-    this.drop();
+    this.leave();
     this.lost();
   }
 
@@ -162,7 +188,8 @@ export class Connection {
     socket.onopen = () => {
       if (!current()) return;
       clearTimeout(this.timer);
-      socket.send(JSON.stringify({ uid, ...this.handshake() }));
+      const resume = this.resumeKey === null ? {} : { resume: this.resumeKey };
+      socket.send(JSON.stringify({ uid, ...this.handshake(), ...resume }));
       this.timer = setTimeout(
         () => this.become({ name: "loading", reason: "waiting for the server" }),
         PATIENCE,
@@ -185,17 +212,23 @@ export class Connection {
 
   ready(message) {
     clearTimeout(this.timer);
+    clearTimeout(this.forgetting);
+    this.forgetting = null;
     this.failures = 0;
+    if (this.resumeKey !== null && !message.resumed) this.forget();
+    this.resumeKey = message.resume_key ?? null;
     this.become({ name: "ready", server: message });
   }
 
   /** Let the replies' sound come as well; for this session, once it is ready. */
   openSound() {
-    this.listen(this.state.server.audio_key, this.attempt, 0);
+    if (this.audio?.readyState === 1) this.handlers.onSoundState(true); // it outlived the other socket
+    else if (!this.audio && this.soundLost === null) this.listen(this.state.server.audio_key, 0);
   }
 
   ended(code, reason, ending) {
-    this.drop();
+    if (ending?.message === "DISCONNECT" || code === REFUSED) this.drop();
+    else this.leave();
     if (ending?.status === "WAIT") {
       const delay = Math.max(FULL_SOONEST, Math.min(ending.message * 60000, FULL_RETRY));
       this.later(delay, { name: "full", minutes: ending.message });
@@ -209,38 +242,63 @@ export class Connection {
   }
 
   /** The sound of the replies. It comes back on its own while the conversation goes on. */
-  listen(key, attempt, failures) {
+  listen(key, failures) {
     const url = new URL(this.address.audio);
     url.searchParams.set("key", key);
     const { token } = this.handshake();
     if (token) url.searchParams.set("token", token);
+    if (this.incoming !== null) {
+      url.searchParams.set("turn", this.incoming.turn);
+      url.searchParams.set("received", (this.incoming.samples / SPEECH_RATE).toFixed(4));
+    }
     const socket = new this.WebSocket(url.href);
     socket.binaryType = "arraybuffer";
     this.audio = socket;
-    const current = () => attempt === this.attempt && this.audio === socket;
+    const current = () => this.audio === socket;
     let opened = false;
     socket.onopen = () => {
       opened = true;
-      if (current()) this.handlers.onSoundState(true);
+      if (!current()) return;
+      clearTimeout(this.soundLost);
+      this.soundLost = null;
+      this.handlers.onSoundState(true);
     };
     socket.onmessage = ({ data }) => {
-      if (current()) this.handlers.onSound(typeof data === "string" ? JSON.parse(data) : data);
+      if (!current()) return;
+      const message = typeof data === "string" ? JSON.parse(data) : data;
+      this.count(message);
+      this.handlers.onSound(message);
     };
     socket.onclose = ({ code }) => {
       if (!current()) return;
-      this.dropSound();
-      if (code === REFUSED) return; // the session is gone, as its own socket will tell
+      if (code === REFUSED) {
+        this.dropSound(); // the session is gone, as its own socket will tell
+        return;
+      }
+      this.audio = null;
+      this.soundLost ??= setTimeout(() => this.handlers.onSoundState(false), SOUND_PATIENCE);
       const tries = opened ? 0 : failures + 1;
-      this.soundTimer = setTimeout(() => this.listen(key, attempt, tries), backoff(tries));
+      this.soundTimer = setTimeout(() => this.listen(key, tries), backoff(tries));
     };
   }
 
+  /** Keep count of the sound of a reply, so that a new connection goes on where this one broke. */
+  count(message) {
+    if (message instanceof ArrayBuffer) {
+      if (this.incoming) this.incoming.samples += message.byteLength / 4;
+    } else if (message.event === "reply_start") {
+      this.incoming = { turn: message.turn, samples: Math.round((message.at ?? 0) * SPEECH_RATE) };
+    } else if (message.event === "reply_end" || message.event === "flush") this.incoming = null;
+  }
+
   dropSound() {
-    if (!this.audio) return;
+    clearTimeout(this.soundTimer);
+    clearTimeout(this.soundLost);
     const socket = this.audio;
-    this.audio = null;
-    socket.close();
-    this.handlers.onSoundState(false);
+    const wanted = socket !== null || this.soundLost !== null;
+    this.audio = this.soundLost = this.incoming = null;
+    socket?.close(DONE);
+    if (wanted) this.handlers.onSoundState(false);
   }
 }
 

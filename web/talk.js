@@ -141,9 +141,10 @@ export class Talk {
     if (this.unsent === SLOW_FRAMES) this.app.tellSlow();
   }
 
-  /** A new connection counts its samples from 0. What was said meanwhile goes first. */
-  connected() {
-    this.clock = new SampleClock(RATE);
+  /** A new session counts its samples from 0. What was said meanwhile goes first. */
+  connected({ resumed, position }) {
+    if (resumed) this.clock.count = Math.round(position * RATE);
+    else this.clock = new SampleClock(RATE);
     this.unsent = 0;
     const now = Date.now();
     const frames = this.waiting.splice(0);

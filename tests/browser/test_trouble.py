@@ -118,7 +118,8 @@ def test_only_the_sound_breaks_and_comes_back(
     type_turn(page, "First.")
     wait_for_sound(page)
     fake.hang_up_sound()
-    wait_until(page, "app.conversation.sounding === false")
+    wait_until(page, "app.connection.soundLost !== null")
+    wait_until(page, "app.connection.soundLost === null")
     wait_until(page, "app.conversation.sounding === true")
     expect(state(page)).to_have_text("Connected")
     played = counters(page)["played"]

@@ -15,13 +15,15 @@ class Socket {
     this.sent = [];
     this.bufferedAmount = 0;
     this.open = true;
+    this.readyState = 1;
     Socket.made.push(this);
   }
   send(data) {
     this.sent.push(data);
   }
-  close() {
+  close(code) {
     this.open = false;
+    this.code = code;
   }
   gets(message) {
     this.onmessage({ data: JSON.stringify(message) });
@@ -220,15 +222,94 @@ test("at the time limit it goes on with a new session", async () => {
 test("sound comes back while the session goes on", async () => {
   const { audio } = await ready();
   audio.ends();
-  assert.deepEqual(told.open, [true, false]);
   assert.equal(state().name, "ready");
   await pass(700);
   last().onopen();
-  assert.deepEqual(told.open, [true, false, true]);
+  assert.deepEqual(told.open, [true, true]);
+  last().ends();
+  await pass(5000);
+  assert.deepEqual(told.open, [true, true, false]);
   last().ends(1008);
   const count = Socket.made.length;
   await pass(60000);
   assert.equal(Socket.made.length, count);
+});
+
+test("sound goes on where its connection broke", async () => {
+  const { audio } = await ready();
+  audio.gets({ event: "reply_start", turn: 3, at: 0.5 });
+  audio.onmessage({ data: new ArrayBuffer(4 * 2400) });
+  audio.ends();
+  await pass(700);
+  const query = new URL(last().url).searchParams;
+  assert.deepEqual([query.get("turn"), query.get("received")], ["3", "0.6000"]);
+  last().onopen();
+  last().gets({ event: "reply_end", turn: 3, spoken: "", interrupted: false });
+  last().ends();
+  await pass(700);
+  assert.equal(new URL(last().url).searchParams.get("turn"), null);
+});
+
+async function lostWithAKey() {
+  const made = await ready();
+  made.socket.gets({ message: "SERVER_READY", audio_key: "k 1", resume_key: "r 1" });
+  made.socket.ends();
+  assert.equal(state().name, "lost");
+  return made;
+}
+
+async function backWith(message) {
+  await pass(700);
+  const socket = last();
+  socket.onopen();
+  socket.gets({ message: "SERVER_READY", ...message });
+  connection.openSound();
+  return JSON.parse(socket.sent[0]);
+}
+
+test("a lost connection goes on with its session and its sound", async () => {
+  const { audio } = await lostWithAKey();
+  assert.deepEqual([told.dropped, audio.open, told.open], [0, true, [true]]);
+  const hello = await backWith({ audio_key: "k 1", resume_key: "r 1", resumed: true, position: 2 });
+  assert.equal(hello.resume, "r 1");
+  assert.equal(state().name, "ready");
+  assert.deepEqual([told.dropped, audio.open, told.open], [0, true, [true, true]]);
+  assert.equal(Socket.made.length, 3);
+  await pass(60000);
+  assert.equal(told.dropped, 0);
+});
+
+test("a session that the server has forgotten is over", async () => {
+  const { audio } = await lostWithAKey();
+  await backWith({ audio_key: "k 2", resume_key: "r 2", resumed: false });
+  assert.deepEqual([told.dropped, audio.open], [1, false]);
+  assert.match(last().url, /key=k\+2/);
+});
+
+test("a session is given up when no connection comes in time", async () => {
+  const { audio } = await lostWithAKey();
+  health = null;
+  await pass(29000);
+  assert.equal(told.dropped, 0);
+  await pass(1001);
+  assert.deepEqual([told.dropped, audio.open], [1, false]);
+  health = { status: 200, text: "ok" };
+  await pass(20000);
+  last().onopen();
+  assert.equal(JSON.parse(last().sent[0]).resume, undefined);
+});
+
+test("who leaves, or wants another session, says so", async () => {
+  const { socket } = await ready();
+  socket.gets({ message: "SERVER_READY", audio_key: "k 1", resume_key: "r 1" });
+  connection.renew();
+  assert.deepEqual([socket.code, told.dropped], [1000, 1]);
+  await ticks();
+  last().onopen();
+  assert.equal(JSON.parse(last().sent[0]).resume, undefined);
+  const next = last();
+  connection.close();
+  assert.deepEqual([next.code, told.dropped], [1000, 2]);
 });
 
 test("what still comes from a connection that was left is ignored", async () => {
