@@ -126,7 +126,7 @@ $(IMAGE_STAMP): docker/requirements-gpu.lock requirements-dev.lock | $(IMAGE_VEN
 	@$(IMAGE_VENV)/bin/python $(INSTALL) --require-hashes -r docker/requirements-uv.txt
 	@$(IMAGE_PACKAGES) | $(IMAGE_VENV)/bin/uv pip install --quiet --python $(IMAGE_VENV)/bin/python \
 		--no-deps --require-hashes --build-constraints docker/requirements-build.txt \
-		--only-binary :all: --no-binary encodec --no-binary mpi4py --no-binary openai-whisper \
+		--only-binary :all: --no-binary docopt --no-binary encodec --no-binary mpi4py --no-binary openai-whisper \
 		--requirements -
 	@touch $@
 

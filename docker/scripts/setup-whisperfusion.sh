@@ -42,7 +42,7 @@ install_python_packages() {
     local install=(
         uv pip install --require-hashes --constraints "$lock"
         --build-constraints "$docker/requirements-build.txt"
-        --only-binary :all: --no-binary encodec --no-binary mpi4py --no-binary openai-whisper
+        --only-binary :all: --no-binary docopt --no-binary encodec --no-binary mpi4py --no-binary openai-whisper
     )
     # 1. uv, into /root/.local/bin; and an environment, so that Ubuntu's packages stay out of it.
     export PATH="$HOME/.local/bin:$PATH"
