@@ -35,6 +35,7 @@ case "${1:-}" in
         need browser fontconfig command -v fc-match
         need browser libnss3 is_library libnss3.so
         need browser libexpat1 is_library libexpat.so.1
+        need browser libatomic1 is_library libatomic.so.1 # Playwright's own Node.js
         # The browser itself comes from npm, which has none for other processors.
         [[ "$(uname -m)" == x86_64 ]] || need browser chromium is_chromium
         ;;
