@@ -30,6 +30,7 @@ LANGUAGE_MODELS = {
 }
 VOICES = {
     "piper": "voices.piper",
+    "kokoro": "voices.kokoro",
     "whisperspeech": "voices.whisperspeech",
 }
 
@@ -42,6 +43,7 @@ PACKAGES = {
     "language_models.transformers": ("torch", "transformers>=4.56"),
     "language_models.openai_api": (),
     "voices.piper": ("piper",),
+    "voices.kokoro": ("kokoro_onnx",),
     "voices.whisperspeech": ("torch", "whisperspeech"),
 }
 """What must be installed for each module."""

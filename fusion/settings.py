@@ -85,7 +85,7 @@ class Settings:
         AUTO,
         "models",
         "speech synthesis library; auto takes the best that this machine has",
-        choices=(AUTO, "piper", "whisperspeech"),
+        choices=(AUTO, "piper", "kokoro", "whisperspeech"),
         old="voice_library",
     )
     voice: str = _setting(

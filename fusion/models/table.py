@@ -7,6 +7,7 @@ those of the files as they lie in the cache.
 
 from __future__ import annotations
 
+from fusion.models.kokoro import KOKORO
 from fusion.models.llms import LLMS
 from fusion.models.sources import TURN, VOICE, WHISPER, Hub, Model, ModelFile, Package
 
@@ -122,4 +123,5 @@ MODELS: tuple[Model, ...] = (
         ),
         hub=Hub("pipecat-ai/smart-turn-v3"),
     ),
+    KOKORO,
 )
