@@ -40,7 +40,7 @@ OTHERS: dict[str, dict[str, str]] = {
         "st": "Sankt", "mio": "Millionen", "mrd": "Milliarden", "vgl": "vergleiche", "hr": "Herr",
         "fr": "Frau", "abb": "Abbildung", "bsp": "Beispiel", "etc": "et cetera",
         "s. o": "siehe oben", "v. chr": "vor Christus", "n. chr": "nach Christus",
-        "v.chr": "vor Christus", "n.chr": "nach Christus", "max": "maximal", "min": "minimal",
+        "v.chr": "vor Christus", "n.chr": "nach Christus",
     },
     "fr": {
         "m": "Monsieur", "mm": "Messieurs", "dr": "Docteur", "etc": "et cetera", "av": "avenue",

@@ -107,6 +107,9 @@ _OWN_SYMBOLS = {
         "Вт": "W", "ккал": "kcal", "°С": "°C", "Гц": "Hz",
     },
 }
+_OWN_SYMBOLS["de"] = {
+    "Min": "min", "Min.": "min", "Std": "h", "Std.": "h", "Sek": "s", "Sek.": "s",
+}
 _OWN_SYMBOLS["uk"] = {
     **_OWN_SYMBOLS["ru"], "год": "h", "хв": "min", "км/год": "km/h",
 }

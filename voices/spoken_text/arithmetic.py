@@ -9,7 +9,7 @@ from decimal import Decimal
 from num2words import num2words
 
 from voices.spoken_text.amounts import Amounts
-from voices.spoken_text.lexicon import Lexicon
+from voices.spoken_text.lexicon import LETTERS, Lexicon
 from voices.spoken_text.scanning import DASH, Rule, rule
 
 _OPERATORS = "+−*×÷·=^√"
@@ -113,7 +113,7 @@ class Arithmetic:
         """For places where a letter begins."""
         operand = r"(?=\d|\(|[A-Za-z](?![^\W_]))"
         return [
-            rule(rf"(?<![^\W_])(?P<base>[A-Za-zα-ωΑ-Ω]{{1,3}}){self._exponent}", self._power),
+            rule(rf"(?<![A-Za-z0-9])(?P<base>[A-Za-zα-ωΑ-Ω]{{1,3}}){self._exponent}", self._power),
             rule(
                 rf"(?<![^\W_])(?P<a>[A-Za-z])\s{DASH}\s{operand}",
                 lambda m: f"{m['a']} {self._words.minus} ",
@@ -164,7 +164,8 @@ class Arithmetic:
         base = match["base"]
         if base[0].isalpha():
             # Letters that stand together are factors, but for the names of functions.
-            base = " ".join(base) if len(base) < 3 else base
+            parts = [LETTERS.get(letter, letter) for letter in base]
+            base = " ".join(parts) if len(base) < 3 else "".join(parts)
         else:
             base = self._amounts.number(base).spoken
         unit = match.groupdict().get("unit")

@@ -40,7 +40,8 @@ _NO_YEAR = re.compile(
     r"minutes|seconds|calories|words|feet|steps|times|points|degrees|Euro|Meter|Menschen|Stunden)\b)"
 )
 _DECADE_WORDS = re.compile(r"(?:\b(?:the|his|her|my|their|our|early|late|mid)[\s-]?|[’'])$")
-_DATIVE = re.compile(r"\b(?:am|vom|zum|dem|den|beim|des)\s$")
+_DATIVE = re.compile(r"\b(?:am|im|vom|zum|dem|den|beim|des)\s$", re.IGNORECASE)
+_ARTICLE = re.compile(r"\b(?:der|die|das)\s$", re.IGNORECASE)
 _INTERNATIONAL = r"\+\d{1,3}(?:[\s.\-/]?\(?\d{1,5}\)?){2,6}(?!\d)"
 _LOCAL = r"(?:1[-\s.])?(?:\(\d{3}\)\s?|\d{3}[-.\s])\d{3}[-.]\d{4}(?![-\d])"
 
@@ -67,6 +68,7 @@ class Codes:
         ]
         if self._words is None:
             return identifiers
+        is_german = self._language == "de"
         return [
             rule(r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)(?!\d|-\d|\s?=)", self._date),
             rule(r"(?P<year>\d{4})/(?P<month>\d{1,2})/(?P<day>\d{1,2})(?![\d/])", self._date),
@@ -85,7 +87,9 @@ class Codes:
                 r"(?P<hour>\d{1,2})\s?(?P<half>[ap])\.?m(?P<stop>\.)?(?!\w)", self._half_day, re.I
             ),
             rule(r"(?P<hour>\d{1,2})h(?P<minute>\d\d)(?!\w)", self._time_by_letter),
-            rule(r"(?P<a>\d{1,5}):(?P<b>\d{1,5})(?![:\d])", self._ratio),
+            rule(
+                r"(?P<a>\d{1,5}(?:\.\d{1,4})?):(?P<b>\d{1,5}(?:\.\d{1,4})?)(?![:\d])", self._ratio
+            ),
             rule(r"\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)", self._address),
             rule(r"\d{1,6}(?:\.\d{1,6}){2,6}(?!\.?\d)", self._version),
             rule(r"\d{1,3}\.\d{1,3}(?![\d.,]*\d)", self._short_version),
@@ -95,6 +99,7 @@ class Codes:
             ),
             rule(r"(?P<n>[12]\d{3})(?![\d.,]*\d|[^\W_])", self._year),
             rule(rf"(?P<day>\d{{1,2}})\.\s(?={'|'.join(self._months)})", self._dotted_day),
+            *([rule(r"(?P<day>\d{1,2})\.\s(?=[^\W\d_])", self._ordinal)] if is_german else []),
         ]
 
     def symbols(self) -> list[Rule]:
@@ -207,7 +212,7 @@ class Codes:
         before = match.string[max(0, match.start() - 8) : match.start()]
         if _DATIVE.search(before):
             return f"{name}n"
-        return name if before.endswith(("der ", "Der ")) else f"{name}r"
+        return name if _ARTICLE.search(before) else f"{name}r"
 
     def _dotted_day(self, match: re.Match[str]) -> str:
         """ "6. Mai": the full stop makes an ordinal, and would be a pause."""
@@ -215,6 +220,13 @@ class Codes:
         if self._language == "de" and 0 < day < 32:
             return f"{self._german_day(match, day)} "
         return f"{match['day']} "
+
+    def _ordinal(self, match: re.Match[str]) -> str | None:
+        """ "der 2. Weltkrieg"; a number at a sentence's end has no article before it."""
+        before = match.string[max(0, match.start() - 8) : match.start()]
+        if not (_ARTICLE.search(before) or _DATIVE.search(before)):
+            return None
+        return f"{self._german_day(match, int(match['day']))} "
 
     def _year(self, match: re.Match[str]) -> str | None:
         pattern = _YEAR_WORDS.get(self._language)

@@ -9,6 +9,7 @@ from voices.spoken_text.amounts import Amounts, Number
 from voices.spoken_text.lexicon import Lexicon
 from voices.spoken_text.scanning import DASH, Rule, rule
 
+_QUOTE = re.compile(r"(?<!\d)\"")
 # A unit that is also a word, or the tail of a decade ("1990s"), is one only in these forms.
 _TOUCHING_ONLY = frozenset(("in",))
 _APART_ONLY = frozenset(("s",))
@@ -56,6 +57,7 @@ class Quantities:
                 self._range_of_units,
             ),
             rule(r"(?P<feet>\d{1,2})['′’](?P<inches>\d{1,2})(?:\"|″|”)", self._height),
+            rule(rf"(?P<a>{number})(?P<inch>[\"″])(?!\w)", self._inches),
             rule(rf"(?P<a>{number}){measure}", self._measure),
             rule(rf"{first}\s?{DASH}\s?{last}", self._scaled_range),
             rule(first, self._scaled),
@@ -142,7 +144,7 @@ class Quantities:
     def _fits(self, unit: str, gap: str, written: str, following: str) -> bool:
         if unit in _TOUCHING_ONLY:
             return not gap or not re.match(r"\s?[^\W_]", following)
-        return not (unit in _APART_ONLY and not gap and len(written) > 3)
+        return not (unit in _APART_ONLY and not gap and re.fullmatch(r"\d{4}", written))
 
     def _measure(self, match: re.Match[str]) -> str | None:
         if not self._fits(match["unit"], match["gap"], match["a"], match.string[match.end() :][:2]):
@@ -171,6 +173,13 @@ class Quantities:
         feet, inches = Number(match["feet"], Decimal(match["feet"])), match["inches"]
         said = self._amounts.with_unit(Number(inches, Decimal(inches)), "in")
         return f"{self._amounts.with_unit(feet, 'ft')} {said or inches}"
+
+    def _inches(self, match: re.Match[str]) -> str | None:
+        """A mark after a number that closes no quotation: a 27" monitor."""
+        if match["inch"] == '"' and len(_QUOTE.findall(match.string[: match.start()])) % 2:
+            return None
+        number = self._amounts.number(match["a"])
+        return self._amounts.with_unit(number, "in") or None
 
     def _counted_per(self, match: re.Match[str]) -> str | None:
         """As in "60 miles/hour"; "5 cats/dogs" is an alternative."""

@@ -30,7 +30,8 @@ def rule(pattern: str, say: Say, flags: int = 0) -> Rule:
     return Rule(re.compile(pattern, flags), say)
 
 
-_WORD = re.compile(r"[^\W\d_]+")
+# Raised, lowered and broken numbers are no letters, though Python takes them for some.
+_WORD = re.compile(r"[^\W\d_²³¹⁰-₉¼-¾⅐-⅞]+")
 
 
 class Scanner:

@@ -26,6 +26,7 @@ _HEART = re.compile(r"(?:\b[A-HJ-Zb-z]|\d|\))\s$")
 _SILENT_CATEGORIES = frozenset(("So", "Sk", "Cf", "Cc", "Cs", "Co", "Cn"))
 _KEPT = frozenset("°^`\n\t\u200c")
 _EMOJI_PARTS = frozenset("\ufe0e\ufe0f\u20e3")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _UNIT_SIGNS = frozenset("℃℉№")
 
 _LEFTOVERS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -100,9 +101,9 @@ class Symbols:
             rule(r"(?<![\w.])\.(?=[A-Za-z]{2})", lambda m: f" {words.dot} "),
             rule(r"§\s?(?=\d)", self._section),
             rule(r"№\s?", lambda m: f"{words.number} "),
-            rule(r"&", lambda m: f" {words.conjunction} "),
-            rule(r"\+(?=\s?[\w(√])|(?<=\w)\s?\+|\+(?=\s)", lambda m: f" {words.plus} "),
+            rule(r"&{1,2}", lambda m: f" {words.conjunction} "),
             rule(r"\+-|\+/-|±", lambda m: f" {words.plus_minus} "),
+            rule(r"\+(?=\s?[\w(√])|(?<=\w)\s?\+(?!/?-)|\+(?=\s)", lambda m: f" {words.plus} "),
             rule(r"≠|!=", lambda m: f" {words.not_equal} "),
             rule(r"(?:<=|≤)", lambda m: f" {words.at_most} "),
             rule(r"(?:>=|≥)", lambda m: f" {words.at_least} "),
@@ -117,6 +118,7 @@ class Symbols:
             rule(r"(?<!\w)~\s?(?=[\d$€£])|[≈∼]", lambda m: f" {words.about} "),
             rule(r"(?<=\w)\s?@\s?(?=\w)", lambda m: f" {words.at} "),
             rule(r"(?<=[\w)])\^\s?\{?([^{}\s]{1,40})\}?", self._raised),
+            rule(r"[₀-₉]{1,9}", lambda m: f" {m[0].translate(_SUBSCRIPTS)}"),
             rule(r"[²³]", lambda m: self._power("2" if m[0] == "²" else "3")),
             rule(r"°", lambda m: f" {self._degrees} "),
             rule(r"[∞∑∫∏]", self._mathematical),

@@ -37,7 +37,13 @@ _INITIAL = r"(?P<initial>[^\W\d_])\.(?=\s(?:[^\W\d_]\.|[^\W\d_]{2}))"
 _SAID_TOGETHER = frozenset(
     ("and/or", "either/or", "und/oder", "et/ou", "y/o", "e/o", "e/ou", "en/of")
 )
-_ENGLISH_SLASHES = {"w/o": "without", "b/c": "because", "n/a": "not applicable", "c/o": "care of"}
+_ENGLISH_SLASHES = {
+    "w/o": "without",
+    "b/c": "because",
+    "n/a": "not applicable",
+    "c/o": "care of",
+    "w/": "with",
+}
 _SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
 _ATOM = rf"[A-Z][a-z]?[{_SUBSCRIPTS}]{{0,3}}"
 _FORMULA = rf"(?:{_ATOM}|[()]){{1,12}}(?<=[{_SUBSCRIPTS}])(?:{_ATOM}){{0,6}}"
@@ -65,15 +71,16 @@ class Words:
         if self._language == "en":
             rules += [
                 rule(rf"(?<![^\W_])(?P<short>{numbered})\.\s?(?=\d)", self._numbered, re.I),
-                rule(r"(?<![^\W_])(?:w/o|b/c|n/a|c/o)(?![^\W_])", self._shorthand, re.I),
+                rule(r"(?<![^\W_])(?:w/o|b/c|n/a|c/o|w/)(?![^\W_])", self._shorthand, re.I),
+                rule(r"(?<=\d )(?P<half>[ap])\.\s?m\.", lambda m: m["half"].upper() + "M"),
                 rule(r"(?<![^\W_])[CF]#(?!\w)", lambda m: f"{m[0][0]} sharp"),
             ]
         return [
             *rules,
             rule(rf"(?<!\w){_DOTTED}", self._dotted),
             rule(rf"(?<!\w){_INITIAL}", self._initial),
-            rule(rf"(?<!\w){_ROMAN}(?P<stop>\.(?=\s))?", self._roman),
-            rule(r"(?<!\w)[α-ωΑ-Ω](?!\w)", self._greek_letter),
+            rule(rf"(?<!\w){_ROMAN}(?P<stop>\.(?=[\s,;)]))?", self._roman),
+            rule(r"(?<![^\W\d_])[α-ωΑ-Ω](?![α-ωά-ώ])(?![²³^])", self._greek_letter),
             rule(rf"(?<!\w)(?:{self._bare_units})", self._bare_unit),
             rule(r"(?<!\w)[^\W\d_]{1,30}(?:\s?/\s?[^\W\d_]{1,30}){1,6}(?![\w/])", self._slashed),
             rule(r"(?<![^\W_])C\+\+", self._plus_plus),
@@ -175,7 +182,9 @@ class Words:
         if self._language in ("el", "zh", "ja", "ko"):
             return None
         before = match.string[match.start() - 1 : match.start()]
-        return (" " if before.isdigit() else "") + LETTERS.get(match[0], match[0])
+        after = match.string[match.end() : match.end() + 1]
+        name = LETTERS.get(match[0], match[0])
+        return f"{' ' if before.isdigit() else ''}{name}{' ' if after.isalnum() else ''}"
 
     def _number_sign(self, match: re.Match[str]) -> str | None:
         return f"{self._lexicon.number} " if self._lexicon else None
