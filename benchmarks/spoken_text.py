@@ -30,12 +30,13 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import report
 from benchmarks.transcription import TENS, UNITS
+from fusion.audio import SAMPLE_RATE
 from fusion.settings import Settings
 from voices import piper
 from voices.sentences import ClauseSplitter
 from voices.spoken_text import SpokenText
 from whisper_live.transcribers import faster_whisper
-from whisper_live.transcribers.base import SAMPLE_RATE, Transcriber, TranscriptionRequest
+from whisper_live.transcribers.base import Transcriber, TranscriptionRequest
 
 SENTENCES = Path(__file__).parent / "spoken_sentences.tsv"
 _PAUSE = 0.3  # seconds of silence around the sound, as there is around speech
