@@ -271,6 +271,13 @@ def test_what_the_voice_cannot_say_is_left_out(
     assert (spoken.words, spoken.left_out) == (words, left_out)
 
 
+def test_a_voice_of_several_languages_speaks_one_at_a_time() -> None:
+    voice = ["en", "hi"]
+    assert SpokenText("hi", voice).read("नमस्ते hello").words == "नमस्ते hello"
+    assert SpokenText("en", voice).read("नमस्ते hello").left_out == ("Devanagari",)
+    assert SpokenText("ru", voice).read("Привет hello").words == "hello"
+
+
 def test_a_language_that_is_not_known_is_the_voices_own() -> None:
     assert SpokenText("", ["de"]).read("50 %").words == "50 Prozent"
     assert SpokenText("de", ["en"]).read("50 %").words == "50 Prozent"

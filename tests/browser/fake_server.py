@@ -74,6 +74,7 @@ class FakeServer:
         self.refusal = ""
         self.offers: dict[str, Any] = {}
         self.voice_fails = False  # after two clauses
+        self.left_out = ""  # why the voice does not say all
         self.hellos: list[dict[str, Any]] = []
         self.commands: list[dict[str, Any]] = []
         self.clients: list[Client] = []
@@ -260,6 +261,9 @@ class FakeServer:
                 await sound.send((0.3 * np.sin(2 * np.pi * TONE * times)).astype("<f4").tobytes())
                 sent += CHUNK
                 await asyncio.sleep(max(0.0, began + sent / RATE - AHEAD - loop.time()))
+        if self.left_out:
+            reason = {"event": "left_out", "turn": turn, "scripts": ["Chinese"]}
+            await sound.send(json.dumps({**reason, "message": self.left_out}))
         if self.voice_fails:
             error = {"event": "error", "status": "ERROR", "message": UNSPOKEN, "turn": turn}
             await sound.send(json.dumps(error))

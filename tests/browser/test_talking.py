@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from fusion.serving.web import WebServer
+from tests.browser import fake_server
 from tests.browser.conftest import Open, speech_like
 from tests.browser.fake_server import CLAUSES, TONE, WORDS, FakeServer
 from tests.browser.look import (
@@ -103,6 +104,19 @@ def test_what_the_model_says_is_text_and_never_markup(
     type_turn(page, "<img src=x onerror=alert(1)>")
     expect(answer(page)).to_contain_text("<b>old</b>", timeout=10000)
     expect(page.locator("#conversation b, #conversation img")).to_have_count(0)
+
+
+def test_markdown_is_shown_with_its_looks_and_a_silent_part_with_its_reason(
+    fake: FakeServer, address: str, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_server, "CLAUSES", ["It is **very", "old** and `new`.", "東京"])
+    fake.left_out = "This voice cannot say Chinese writing."
+    page = open_page(address)
+    type_turn(page, "What is it?")
+    expect(turns(page).locator(".left-out")).to_have_text(fake.left_out, timeout=10000)
+    expect(answer(page)).to_contain_text("It is very old and new. 東京", timeout=10000)
+    expect(answer(page).locator("strong")).to_have_text(["very", "old"])
+    expect(answer(page).locator("code")).to_have_text(["new"])
 
 
 def test_speaking_over_the_answer_stops_it_at_once(

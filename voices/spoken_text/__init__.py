@@ -51,7 +51,9 @@ class SpokenText:
         known = tuple(base_language(one) for one in languages)
         self.language = base_language(language or next(iter(known), "en"))
         self._scanner = _scanner(self.language)
-        self._scripts = scripts.scripts_of(known)
+        # A voice of several languages speaks one at a time: the text's, or else its own.
+        spoken = [self.language] if self.language in known else known[:1]
+        self._scripts = scripts.scripts_of(spoken)
 
     def read(self, text: str) -> Spoken:
         """What to say of a clause; no words where nothing is to be said. Never raises."""
