@@ -123,7 +123,7 @@ class Answers:
         )
 
     def awaits_last_words(self) -> bool:
-        """Whether the voice still has to say how much of an interrupted reply was heard."""
+        """Whether the voice still has to say how much of an interrupted reply was played."""
         return any(
             reply.interrupted_at is not None and not reply.silent
             for reply in self._replies.values()
@@ -341,7 +341,7 @@ class Answers:
         return events
 
     def _last_words(self, reply: _Reply, spoken: str | None, now: float) -> list[Event]:
-        """An interrupted reply fell silent: `spoken` was heard, or None if nobody listens."""
+        """An interrupted reply fell silent: `spoken` was played, or None if nobody listens."""
         reply.silent = True
         reply.sound_until = now
         return self._conclude(reply, reply.text if spoken is None else spoken, now)

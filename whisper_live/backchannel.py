@@ -10,7 +10,7 @@ import re
 from whisper_live import hallucinations
 from whisper_live.words import plain_words, word_set
 
-# Said to stop the machine: heard even where its own speech is close to them.
+# Said to stop the machine: no echo even where its own speech is close to them.
 COMMANDS = word_set(
     "stop wait no nope pause quiet silence enough cancel sorry hey hold hang shush shut"
 )
@@ -41,7 +41,7 @@ _ANSWER_TO_QUESTION = re.compile(rf"(?:{_WITHIN} )*(?:{_HUM}|{_ASSENT}|{_COURTES
 def is_command(transcript: str) -> bool:
     """Whether a transcript tells the machine to stop and says little else.
 
-    In more words a "no" may be misheard, and a "wait" may be part of a story.
+    In more words a "no" may be a wrong guess, and a "wait" may be part of a story.
     """
     words = plain_words(transcript)
     short = len(words) <= _LONGEST_COMMAND

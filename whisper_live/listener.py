@@ -172,7 +172,7 @@ class Listener:
 
     @property
     def position(self) -> int:
-        """Frames heard since the beginning."""
+        """Frames taken since the beginning."""
         return self._position
 
     @property

@@ -59,7 +59,7 @@ class Microphone(enum.IntEnum):
     """Whether it hears the machine.
 
     The value is how many live transcripts in a row must differ from the machine's words to
-    interrupt it, as the first words of an echo are often misheard.
+    interrupt it, as the first words of an echo are often transcribed wrong.
     """
 
     QUIET = 1
@@ -121,7 +121,7 @@ class OverlapDetector:
     def listen(self, *, sounding: bool, speech: bool) -> None:
         """Learn from a frame whether the microphone hears the machine.
 
-        `sounding` is whether the machine is being heard, `speech` whether the microphone picks up
+        `sounding` is whether the machine is being played, `speech` whether the microphone picks up
         any.
         """
         if self.microphone != Microphone.UNKNOWN or not sounding:
@@ -229,6 +229,6 @@ def is_question(clause: str) -> bool:
 
 
 def _update(overlap: _Overlap, machine: MachineSpeech) -> None:
-    """Keep the latest that is known of the machine while its words can be heard."""
+    """Keep the latest that is known of the machine while its words may come back."""
     if machine.words or machine.active:
         overlap.machine = machine

@@ -109,7 +109,7 @@ class Session:
 
     @property
     def position(self) -> float:
-        """Seconds of audio that it has heard."""
+        """Seconds of audio taken so far."""
         return self._listener.position * FRAME_SECONDS
 
     def finished(self, now: float) -> bool:

@@ -18,7 +18,7 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a transcript; seconds since the first sample."""
+    """A stretch of a transcript; seconds since the first sample."""
 
     start: float
     end: float
@@ -54,7 +54,7 @@ class ReplyText:
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """A piece of the reply's sound, float32 at 24 kHz."""
+    """A chunk of the reply's sound, float32 at 24 kHz."""
 
     at: float
     turn: int | None
