@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# An event loop alone forgets tasks, those of them that are just being cancelled too.
+_running: set[asyncio.Task[None]] = set()
+
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a service's event loop until `main` returns. Raises what it raises."""
@@ -36,6 +39,7 @@ def start(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
     Whatever `work` raises goes to the loop's exception handler, which ends a service's process.
     """
     task = asyncio.get_running_loop().create_task(work, name=name)
+    _running.add(task)
     task.add_done_callback(_end_of_task)
     return task
 
@@ -60,6 +64,13 @@ async def first_of(*works: Coroutine[Any, Any, object]) -> None:
 def thread(name: str, work: Callable[..., object], *args: object) -> threading.Thread:
     """Make a daemon thread, for the caller to start. Whatever `work` raises ends the process."""
     return threading.Thread(target=work, name=name, args=args, daemon=True)
+
+
+def timer(seconds: float, work: Callable[[], object]) -> threading.Timer:
+    """Make a timer, for the caller to start and perhaps to cancel. Likewise."""
+    result = threading.Timer(seconds, work)
+    result.daemon = True
+    return result
 
 
 async def in_thread(name: str, work: Callable[[], T]) -> T:
@@ -115,6 +126,7 @@ def end_process_for_thread(failure: threading.ExceptHookArgs) -> None:
 
 
 def _end_of_task(task: asyncio.Task[None]) -> None:
+    _running.discard(task)
     if task.cancelled() or (error := task.exception()) is None:
         return
     context = {"message": f"an error in {task.get_name()}", "exception": error, "task": task}

@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from fusion import tasks
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
 from language_models.base import (
@@ -146,8 +147,7 @@ class OpenAIServer:
         """
         request = GenerationRequest((ChatMessage("user", "Say yes."),), max_tokens=PROBE_TOKENS)
         enough = Cancellation()
-        clock = threading.Timer(PROBE_SECONDS, enough.request)
-        clock.daemon = True
+        clock = tasks.timer(PROBE_SECONDS, enough.request)
         clock.start()
         try:
             for _ in self.stream(request, enough):

@@ -30,8 +30,8 @@ def imports(name: str, known: dict[str, Path]) -> set[str]:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+            named = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= named if named <= known.keys() else {*named, node.module}
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             todo += node.orelse
         elif isinstance(node, ast.If | ast.Try | ast.With | ast.ClassDef):

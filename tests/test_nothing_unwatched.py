@@ -58,12 +58,14 @@ class Program:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as peer:
                 peer.connect(str(address))
 
-    async def until(self, line: str, times: int) -> None:
-        """Wait until a line is in the log so many times."""
-        deadline = time.monotonic() + 20
+    async def logs(self, line: str, times: int, timeout: float) -> bool:
+        """Whether a line comes to be in the log so many times."""
+        deadline = time.monotonic() + timeout
         while self.running.log.count(line) < times:
-            assert time.monotonic() < deadline, f"no {line!r} in\n{self.running.log}"
+            if time.monotonic() > deadline:
+                return False
             await asyncio.sleep(0.05)
+        return True
 
 
 @pytest.fixture
@@ -108,17 +110,18 @@ async def is_answered(program: Program) -> None:
 
 
 async def provoke(program: Program, place: str, line: str, times: int) -> None:
-    """Do all that a client can do, until the fault is met."""
-    program.file.write_text(place)
-    with contextlib.suppress(ConnectionClosed, FusionError, asyncio.TimeoutError):
-        async with talk(program.server, ready_timeout=5) as conversation:
-            program.poke()
-            if place != "inbox":
-                aloud = place in ("transcribe-1", "transcribe-2", "turn detector")
-                await asyncio.wait_for(converse(conversation, aloud=aloud), 5)
-                if place == "closing":
-                    await conversation.end_of_audio()
-            await program.until(line, times)
+    """Do all that a client can do, until the fault is met; again on a machine that is busy."""
+    while not await program.logs(line, times, 0):
+        program.file.write_text(place)
+        with contextlib.suppress(ConnectionClosed, FusionError, asyncio.TimeoutError):
+            async with talk(program.server, ready_timeout=5) as conversation:
+                program.poke()
+                if place != "inbox":
+                    aloud = place in ("transcribe-1", "transcribe-2", "turn detector")
+                    await asyncio.wait_for(converse(conversation, aloud=aloud), 5)
+                    if place == "closing":
+                        await conversation.end_of_audio()
+                await program.logs(line, times, 5)
 
 
 @pytest.mark.parametrize("program", list(Service), indirect=True, ids=lambda s: s.name.lower())
@@ -131,7 +134,7 @@ async def test_what_nobody_expected_ends_the_process_which_comes_back(program: P
             program.running.wait_until_ready()
             await is_answered(program)
             await provoke(program, place, f"{service.label} died", life + 1)
-        await program.until(f"{service.label} died", life + 1)
+        assert await program.logs(f"{service.label} died", life + 1, 30), program.running.log
     program.running.wait_until_ready()
     await is_answered(program)
     log = program.running.log

@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import time
-from asyncio import Queue
 from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from fusion.supervisor import Restarts, Supervisor
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from voices.sending import Sender
 from whisper_live import connection, server
+from whisper_live.outgoing import OutgoingMessages
 from whisper_live.session import Session
 from whisper_live.transcribers.base import Transcript, TranscriptionRequest
 
@@ -93,7 +93,7 @@ class Parrot:
         return 1
 
     def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
-        meet("generation")
+        meet("language model")
         time.sleep(0.1)  # as any model: a client's audio connection is there before the reply is
         yield f"You said: {request.messages[-1].content}."
 
@@ -111,6 +111,7 @@ class Hum:
     sample_rate = SPEECH_RATE
     max_concurrent = 1
     speakers = ()
+    languages = ("en",)
 
     def synthesize(
         self,
@@ -186,7 +187,7 @@ FAULTS_OF: dict[Service, dict[str, Callable[[], None]]] = {
         "load": at_start(server, "load"),
         "clock": before(Session, "idle", "clock"),
         "writer": before(ServerConnection, "send", "writer"),
-        "closing": before(Queue, "join", "closing"),
+        "closing": before(OutgoingMessages, "all_sent", "closing"),
         "transcribe-1": nothing,
         "transcribe-2": nothing,
         "turn detector": nothing,
@@ -202,7 +203,7 @@ FAULTS_OF: dict[Service, dict[str, Callable[[], None]]] = {
     Service.LANGUAGE_MODEL: {
         "main thread": before(llm_service.LanguageModelService, "handle", "main thread"),
         "load": at_start(llm_service, "load"),
-        "generation": nothing,
+        "generation": before(llm_service.LanguageModelService, "_prompt", "generation"),
         **CHANNELS,
     },
 }
@@ -211,7 +212,7 @@ FAULTS_OF: dict[Service, dict[str, Callable[[], None]]] = {
 EXPECTED = (
     "transcribe-1",
     "turn detector",
-    "generation",
+    "language model",
     "voice",
     *(f"channel of {service.name}" for service in Service),
 )
