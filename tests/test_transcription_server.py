@@ -1,0 +1,160 @@
+"""The transcription server over real sockets, with neighbours that a test makes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from fusion.messages import Commit, Message, ReplyEnded, SessionStarted
+from fusion.serving.access import AccessPolicy
+from fusion.serving.health import Health
+from fusion.serving.ports import open_port
+from fusion.settings import Settings
+from fusion.status import Phase, Service, ServiceStatus
+from tests.running import free_ports
+from whisper_live.server import OVERLOADED, TranscriptionServer
+from whisper_live.transcribers.base import Transcript, TranscriptionRequest
+
+
+class Ear:
+    """A transcriber that hears the same in every sound."""
+
+    name = "ear"
+    languages = frozenset({"en"})
+    max_batch = 1
+
+    def transcribe(
+        self,
+        requests: Sequence[TranscriptionRequest],
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[Transcript]:
+        return [Transcript("what time is it", "en") for _ in requests]
+
+    def warm_up(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Neighbour:
+    """What a neighbouring process was told; it takes nothing while it is `full`."""
+
+    told: list[Message] = field(default_factory=list)
+    full: bool = False
+
+    def offer(self, message: Message) -> bool:
+        if not self.full:
+            self.told.append(message)
+        return not self.full
+
+    def kinds(self) -> list[type]:
+        return [type(message) for message in self.told]
+
+
+@dataclass
+class World:
+    server: TranscriptionServer
+    status: ServiceStatus
+    port: int
+    language_model: Neighbour
+    voice: Neighbour
+
+    def connect(self) -> connect:
+        return connect(f"ws://127.0.0.1:{self.port}/", proxy=None)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    [port] = free_ports(1)
+    settings = Settings(host="127.0.0.1", transcription_port=port, max_clients=1)
+    status = ServiceStatus()
+    for service in Service:
+        status.start(service)
+        status.report(service, Phase.READY)
+    model, voice = Neighbour(), Neighbour()
+    server = TranscriptionServer(settings, status, Ear(), None, model, voice)  # type: ignore[arg-type]
+    access = AccessPolicy(settings, Health(status))
+    async with open_port(settings, "transcription", access=access, max_size=1 << 20) as handler:
+        handler.set_result(server.handle_connection)
+        yield World(server, status, port, model, voice)
+        server.close()
+
+
+async def message(socket: ClientConnection, fits: Callable[[dict[str, Any]], bool]) -> Any:
+    while True:
+        fields = json.loads(await asyncio.wait_for(socket.recv(), 5))
+        if fits(fields):
+            return fields
+
+
+async def greet(socket: ClientConnection) -> Any:
+    await socket.send(json.dumps({"uid": "me", "stream": True, "reply": True}))
+    return await message(socket, lambda m: m.get("message") == "SERVER_READY")
+
+
+async def say(socket: ClientConnection, text: str) -> None:
+    await socket.send(json.dumps({"command": "say", "text": text}))
+
+
+async def test_a_session_is_introduced_and_its_turn_answered(world: World) -> None:
+    async with world.connect() as socket:
+        await greet(socket)
+        assert world.language_model.kinds() == world.voice.kinds() == [SessionStarted]
+        await say(socket, "Hello.")
+        await message(socket, lambda m: m.get("eos") is True and "segments" in m)
+        commit = world.language_model.told[-1]
+        assert isinstance(commit, Commit)
+        world.server.handle(ReplyEnded(commit.session, commit.turn, commit.revision, "Hi.", 0.0))
+        reply = await message(socket, lambda m: "llm_output" in m)
+        assert "".join(reply["llm_output"]) == "Hi."
+
+
+async def test_a_second_client_is_told_to_wait(world: World) -> None:
+    async with world.connect() as first, world.connect() as second:
+        await greet(first)
+        await second.send('{"uid": "late"}')
+        assert (await message(second, lambda _: True))["status"] == "WAIT"
+
+
+async def test_a_turn_that_the_language_model_does_not_take_is_one_error(world: World) -> None:
+    async with world.connect() as socket:
+        await greet(socket)
+        world.language_model.full = True
+        await say(socket, "Hello.")
+        failure = await message(socket, lambda m: m.get("status") == "ERROR")
+        assert (failure["message"], failure["turn"]) == (OVERLOADED, 1)
+        world.language_model.full = False
+        await say(socket, "Hello again.")
+        await message(socket, lambda m: m.get("eos") is True and m.get("turn") == 2)
+        assert isinstance(world.language_model.told[-1], Commit)
+
+
+async def test_a_neighbour_that_was_restarted_is_told_who_is_there(world: World) -> None:
+    async with world.connect() as socket:
+        await greet(socket)
+        world.status.start(Service.LANGUAGE_MODEL)
+        world.server.notice_restarts()
+        world.server.notice_restarts()
+        assert world.language_model.kinds() == [SessionStarted, SessionStarted]
+
+
+async def test_an_error_in_a_connection_ends_that_connection_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.connect() as socket:
+        await greet(socket)
+        with monkeypatch.context() as patch:
+            patch.setattr(world.server, "_handle_command", lambda *_: [][0])
+            await say(socket, "Hello.")
+            await asyncio.wait_for(socket.wait_closed(), 5)
+        assert socket.close_code == 1011
+    async with world.connect() as socket:
+        await greet(socket)
