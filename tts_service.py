@@ -36,14 +36,16 @@ from fusion.messages import (
     SpeechEnded,
     Withdrawal,
 )
+from fusion.models.kokoro import LANGUAGES
 from fusion.receiving import received
-from fusion.selection import VOICES, Pick, module
+from fusion.selection import VOICES, Pick, is_installed, module
 from fusion.serving.access import AccessPolicy, query
 from fusion.serving.health import Health
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service
 from voices.base import Voice
+from voices.by_language import VoiceByLanguage
 from voices.sending import Received, Sender, SpeechSession, reply_end
 from voices.speech import Speech, Speeches, SpokenClause
 from voices.spoken_text import SpokenText
@@ -66,6 +68,7 @@ class SpeechServer:
         self, voice: Voice, settings: Settings, report: Callable[[Message], object]
     ) -> None:
         self._settings = settings
+        self._voice = voice
         self._speakers = voice.speakers
         self._languages = voice.languages
         self._report = report
@@ -119,6 +122,7 @@ class SpeechServer:
         sender = Sender(client, self._settings.buffer_lead, self._report, sent=self._synthesis.wake)
         client.sender = tasks.start(sender.run(), "sender")
         self._clients[message.session] = client
+        tasks.thread("prepare-voice", self._voice.prepare, message.language).start()
         self._arrival.set_result(None)
         self._arrival = asyncio.get_running_loop().create_future()
 
@@ -309,7 +313,18 @@ def run(settings: Settings, links: Links) -> None:
 
 
 def load(settings: Settings, pick: Pick) -> Voice:
-    """Load the voice that was chosen, and warm it up."""
+    """Load the voice that was chosen, and warm it up.
+
+    A Piper voice speaks one language: where Kokoro is installed, it speaks the others that it can.
+    """
+    voice = _load_library(settings, pick)
+    if pick.library == "piper" and is_installed("kokoro_onnx"):
+        kokoro = Pick("kokoro", "for languages that Piper's voice does not speak")
+        return VoiceByLanguage(voice, partial(_load_library, settings, kokoro), LANGUAGES)
+    return voice
+
+
+def _load_library(settings: Settings, pick: Pick) -> Voice:
     voice: Voice = module(VOICES, pick).load(settings)
     voice.warm_up()
     return voice

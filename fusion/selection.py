@@ -118,12 +118,12 @@ def survey(settings: Settings) -> Machine:
     wanted = {package for packages in PACKAGES.values() for package in packages}
     return Machine(
         gpu=first_gpu(),
-        packages=frozenset(filter(_is_installed, wanted)),
+        packages=frozenset(filter(is_installed, wanted)),
         engines=engines_present(settings),
     )
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
     """Whether a package can be imported; one with ">=" must also be as new as that."""
     name, _, oldest = package.partition(">=")
     if importlib.util.find_spec(name) is None:

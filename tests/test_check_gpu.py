@@ -329,6 +329,9 @@ class ScriptedTranscriber:
 
     def close(self) -> None: ...
 
+    def prepare(self, language: str | None) -> None:
+        pass
+
     def transcribe(
         self,
         requests: Sequence[TranscriptionRequest],
@@ -374,6 +377,9 @@ class ScriptedVoice:
     def warm_up(self) -> None: ...
 
     def close(self) -> None: ...
+
+    def prepare(self, language: str) -> None:
+        pass
 
     def synthesize(
         self, text: str, *, cancelled: Callable[[], bool] = lambda: False, **_: Any

@@ -8,8 +8,8 @@ import pytest
 from faster_whisper.tokenizer import _LANGUAGE_CODES
 
 from fusion.errors import ProtocolError
+from fusion.languages import _CODES, language_code
 from whisper_live.handshake import parse_command, parse_hello
-from whisper_live.languages import _CODES, language_code
 
 ENGLISH = frozenset({"en"})
 _WHISPERS = frozenset(_LANGUAGE_CODES)

@@ -37,6 +37,9 @@ class NoTranscriber:
     def warm_up(self) -> None:
         pass
 
+    def prepare(self, language: str | None) -> None:
+        pass
+
     def transcribe(
         self,
         requests: Sequence[TranscriptionRequest],

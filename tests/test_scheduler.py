@@ -40,6 +40,9 @@ class Gated:
     def close(self) -> None:
         pass
 
+    def prepare(self, language: str | None) -> None:
+        pass
+
     def transcribe(
         self,
         requests: Sequence[TranscriptionRequest],

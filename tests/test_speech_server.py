@@ -53,6 +53,9 @@ class Humming:
     def warm_up(self) -> None:
         pass
 
+    def prepare(self, language: str) -> None:
+        pass
+
     def synthesize(
         self,
         text: str,

@@ -33,6 +33,9 @@ class Voice(Protocol):
     def warm_up(self) -> None:
         """Speak a few sentences to nobody, with progress where it takes long."""
 
+    def prepare(self, language: str) -> None:
+        """Get ready to speak this language; may take as long as a download. Never raises."""
+
     def synthesize(
         self,
         text: str,

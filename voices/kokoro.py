@@ -27,7 +27,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 
 from fusion.errors import ConfigurationError, ModelError
 from fusion.models import lookup
-from fusion.models.kokoro import KOKORO
+from fusion.models.kokoro import KOKORO, LANGUAGES
 from fusion.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class KokoroVoice:
         self.max_concurrent = max_concurrent
         styles = {file.stem: file for file in path.parent.glob("*.bin")}
         self.speakers = tuple(sorted(name for name in styles if name[0] in _ACCENTS))
-        self.languages = tuple(DEFAULT_SPEAKERS)
+        self.languages = LANGUAGES
         try:
             self._styles = {name: _style(styles[name]) for name in self.speakers}
             self._model = _open(path, self._styles, threads)
@@ -99,6 +99,9 @@ class KokoroVoice:
         for _ in self.synthesize("Hello, how can I help you today?"):
             pass
         logger.info("%s is ready", self.name)
+
+    def prepare(self, language: str) -> None:
+        """Do nothing: it is ready for all its languages."""
 
     def synthesize(
         self,

@@ -112,6 +112,9 @@ class PiperVoice:
         self._peak = max((float(np.abs(sound).max()) for sound in sounds), default=0.0) or _PEAK
         logger.info("%s is ready", self.name)
 
+    def prepare(self, language: str) -> None:
+        """Do nothing: it is ready for all its languages."""
+
     def synthesize(
         self,
         text: str,

@@ -101,6 +101,9 @@ class WhisperSpeechVoice:
             instance.speak(_WARM_UP_TEXT, "en", lambda: False)
         logger.info("Warmed up Whisper Speech")
 
+    def prepare(self, language: str) -> None:
+        """Do nothing: it is ready for all its languages."""
+
     def synthesize(
         self,
         text: str,

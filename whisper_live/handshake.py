@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from fusion.audio import SAMPLE_RATE
 from fusion.errors import ProtocolError
+from fusion.languages import AUTOMATIC, language_code
 from whisper_live.incoming_audio import FORMATS
-from whisper_live.languages import AUTOMATIC, language_code
 
 END_OF_AUDIO = "END_OF_AUDIO"
 

@@ -30,7 +30,6 @@ from fusion.errors import ModelError, ProtocolError
 from fusion.links import Links
 from fusion.messages import Commit, Message, ModelStatus, ReplyFailed, SessionEnded, SpeechEnded
 from fusion.receiving import neighbour_is_ready, received
-from fusion.selection import TRANSCRIBERS, Pick, module
 from fusion.serving.access import AccessPolicy
 from fusion.serving.health import Health
 from fusion.serving.ports import open_port
@@ -47,6 +46,7 @@ from whisper_live.events import (
     Transcribe,
 )
 from whisper_live.handshake import END_OF_AUDIO, Hello, parse_command, parse_hello
+from whisper_live.loading import load, load_turn_detector
 from whisper_live.scheduler import Job, Scheduler
 from whisper_live.transcribers.base import Transcriber, TranscriptionRequest
 
@@ -111,6 +111,7 @@ class TranscriptionServer:
                 return
             try:
                 await tasks.first_of(connection.wait_closed(), self._until_ready())
+                await self._prepare(hello.language)
                 await self._serve(connection, hello, access.client_address(connection))
             finally:
                 self._admitted.pop(connection, None)
@@ -150,6 +151,13 @@ class TranscriptionServer:
     async def _until_ready(self) -> None:
         while self._status.not_ready() is not None:  # noqa: ASYNC110 - shared memory wakes nobody
             await asyncio.sleep(_READY_POLL)
+
+    async def _prepare(self, language: str | None) -> None:
+        """Wait until this language can be understood. Raises ProtocolError when it cannot."""
+        try:
+            await tasks.in_thread("prepare", partial(self._transcriber.prepare, language))
+        except ModelError as error:
+            raise ProtocolError(str(error)) from error
 
     async def _serve(self, connection: ServerConnection, hello: Hello, address: str) -> None:
         client = self._returning(hello.resume)
@@ -431,19 +439,3 @@ def run(settings: Settings, links: Links) -> None:
     """The body of the process: load the transcriber, then serve until asked to stop."""
     with child_process(Service.TRANSCRIPTION, links) as stop:
         tasks.run(_serve(settings, links, stop))
-
-
-def load(settings: Settings, pick: Pick) -> Transcriber:
-    """Load the transcriber that was chosen, and warm it up."""
-    transcriber: Transcriber = module(TRANSCRIBERS, pick).load(settings)
-    transcriber.warm_up()
-    return transcriber
-
-
-def load_turn_detector(settings: Settings) -> SmartTurn | None:
-    """The turn detector, or None where the settings do without it."""
-    if not settings.smart_turn:
-        return None
-    from whisper_live import smart_turn  # brings onnxruntime, which the other processes do not need
-
-    return smart_turn.load(settings)

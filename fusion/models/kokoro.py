@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from fusion.models.sources import KOKORO_VOICE, Hub, Model, ModelFile, Package
 
+LANGUAGES = ("en", "es", "fr", "hi", "it", "pt")
+"""What is spoken of its eight: see `voices/kokoro.py`."""
+
 _STYLE_BYTES = 522_240
 _VOICES = (
     ("af_alloy", "c4a6b876047fd7fb472edf4ebd63cfac7c3b958a7cae7c106e8f038ca6308c45"),

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from fusion.languages import language_name
 from voices.spoken_text import limits, markdown, scripts, symbols
 from voices.spoken_text.amounts import amounts, base_language
 from voices.spoken_text.arithmetic import Arithmetic
@@ -51,12 +52,18 @@ class SpokenText:
         known = tuple(base_language(one) for one in languages)
         self.language = base_language(language or next(iter(known), "en"))
         self._scanner = _scanner(self.language)
-        # A voice of several languages speaks one at a time: the text's, or else its own.
-        spoken = [self.language] if self.language in known else known[:1]
-        self._scripts = scripts.scripts_of(spoken)
+        # A voice of several languages speaks one at a time.
+        self._scripts = scripts.scripts_of([self.language] if known else [])
+        self._is_spoken = not known or self.language in known
 
     def read(self, text: str) -> Spoken:
-        """What to say of a clause; no words where nothing is to be said. Never raises."""
+        """What to say of a clause; no words where nothing is to be said. Never raises.
+
+        A language that the voice does not speak is left out as a whole: it would be spelled, or
+        read by the rules of another one.
+        """
+        if not self._is_spoken:
+            return Spoken("", (language_name(self.language),) if text.strip() else ())
         text = _CODE_BLOCK.sub("\n", text)[:LONGEST_WRITTEN]
         text = markdown.plain(text)
         text = symbols.without_pictures(html.unescape(text))

@@ -15,7 +15,8 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-from voices.spoken_text import formulas
+from voices.spoken_text.formulas import BARE
+from voices.spoken_text.formulas import plain as plain_formula
 
 _LINE_MARK = re.compile(r"^[ \t]*(?:>[ \t]*)+(?=[\d.]+\s*\S)", re.MULTILINE)
 _TABLE_RULE = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-*:?\s*){0,40}$")
@@ -114,7 +115,7 @@ def _lines(tokens: list[Token]) -> Iterator[tuple[str, bool]]:
         elif token.type == "heading_close":
             heading = False
         elif token.type in ("math_block", "math_block_label"):
-            yield formulas.plain(token.content), False
+            yield plain_formula(token.content), False
         elif token.type == "inline":
             *first, last = (marker + _inline(token.children or [])).split("\n")
             marker = ""
@@ -130,7 +131,7 @@ def _inline(tokens: list[Token]) -> str:
         elif token.type == "code_inline":
             parts.append(token.content)
         elif token.type in ("math_inline", "math_inline_double"):
-            parts.append(formulas.plain(token.content))
+            parts.append(plain_formula(token.content))
         elif token.type == "image":
             parts.append(_inline(token.children or []) or token.content)
         elif token.type in ("softbreak", "hardbreak"):
@@ -215,7 +216,7 @@ def _bare_math(state: StateInline, silent: bool) -> bool:
     return True
 
 
-_BARE_MATH = re.compile(formulas.BARE + r"(?:\{[^{}]{0,60}\}){0,2}")
+_BARE_MATH = re.compile(BARE + r"(?:\{[^{}]{0,60}\}){0,2}")
 _POWER = re.compile(r"(?:\d|\)|(?<![^\W_])[A-Za-z])\*\*(?=-?\d|[a-z]\b)")
 _PRODUCT = re.compile(r"\d\*(?=\d)")
 _BRACKET_MATH = re.compile(r"\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]", re.DOTALL)

@@ -6,7 +6,7 @@ import re
 
 from num2words import num2words
 
-from voices.spoken_text import abbreviations
+from voices.spoken_text.abbreviations import NUMBERED, table
 from voices.spoken_text.amounts import Amounts
 from voices.spoken_text.lexicon import LETTERS, Lexicon
 from voices.spoken_text.scanning import Rule, rule
@@ -56,7 +56,7 @@ class Words:
         self._amounts = amounts
         self._lexicon = lexicon
         self._language = amounts.language
-        self._abbreviations = abbreviations.table(self._language)
+        self._abbreviations = table(self._language)
 
     def rules(self) -> list[Rule]:
         rules = [
@@ -67,7 +67,7 @@ class Words:
             names = sorted(self._abbreviations, key=len, reverse=True)
             either = "|".join(re.escape(name).replace(r"\ ", r"\s?") for name in names)
             rules.append(rule(rf"(?<![^\W_])(?P<short>{either})\.", self._abbreviation, re.I))
-        numbered = "|".join(abbreviations.NUMBERED)
+        numbered = "|".join(NUMBERED)
         if self._language == "en":
             rules += [
                 rule(rf"(?<![^\W_])(?P<short>{numbered})\.\s?(?=\d)", self._numbered, re.I),
@@ -118,7 +118,7 @@ class Words:
         return may_end and re.match(r"['\"”’)]?\s[^\W\d_a-z]", rest) is not None
 
     def _numbered(self, match: re.Match[str]) -> str:
-        said = abbreviations.NUMBERED[match["short"].lower()]
+        said = NUMBERED[match["short"].lower()]
         return f"{said.capitalize() if match['short'][0].isupper() else said} "
 
     def _shorthand(self, match: re.Match[str]) -> str:

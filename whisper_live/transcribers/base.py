@@ -66,6 +66,12 @@ class Transcriber(Protocol):
     def warm_up(self) -> None:
         """Run once on silence so that the first real request is not slow."""
 
+    def prepare(self, language: str | None) -> None:
+        """Get ready to understand this language, None for any; may take as long as a download.
+
+        Raises ModelError when it cannot be understood after all.
+        """
+
     def transcribe(
         self,
         requests: Sequence[TranscriptionRequest],

@@ -184,6 +184,9 @@ class FasterWhisper:
         noise = np.random.default_rng(0).normal(scale=0.01, size=SAMPLE_RATE)
         self._recognise([TranscriptionRequest(noise.astype(np.float32))], FIRST)
 
+    def prepare(self, language: str | None) -> None:
+        """Do nothing: it is ready for all its languages."""
+
     def transcribe(
         self,
         requests: Sequence[TranscriptionRequest],

@@ -83,6 +83,9 @@ class TensorRTWhisper:
         self.transcribe([request])
         self.transcribe([request] * self.max_batch)
 
+    def prepare(self, language: str | None) -> None:
+        """Do nothing: it is ready for all its languages."""
+
     def transcribe(
         self,
         requests: Sequence[TranscriptionRequest],

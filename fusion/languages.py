@@ -41,6 +41,18 @@ _CODES = {
     for name in (code, *names)
 }
 
+WHISPER_LANGUAGES = frozenset(_CODES.values()) - {"yue"}
+"""The codes that every multilingual Whisper model knows; the newest one knows Cantonese too."""
+
+_NAMES = {
+    entry.split()[0]: entry.split()[1].replace("-", " ").title() for entry in _LANGUAGES.split(";")
+}
+
+
+def language_name(code: str) -> str:
+    """Return the English name of a language, or its code where it has none here."""
+    return _NAMES.get(code, code)
+
 
 def language_code(name: str, known: Collection[str]) -> str | None:
     """Return the code of a language by its name, code or locale ("en-US"), if it is `known`."""

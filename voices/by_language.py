@@ -1,0 +1,90 @@
+"""One voice for its own languages, and another one for those that it does not speak.
+
+The other one is loaded when the first person asks for one of its languages.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from fusion.audio import SPEECH_RATE
+from fusion.errors import ConfigurationError, ModelError
+from voices.base import Voice
+
+logger = logging.getLogger(__name__)
+
+
+class VoiceByLanguage:
+    """See `voices.base.Voice`; safe from any number of threads.
+
+    `load` loads and warms up the other voice, which speaks `other_languages`.
+    """
+
+    sample_rate = SPEECH_RATE
+
+    def __init__(
+        self, first: Voice, load: Callable[[], Voice], other_languages: tuple[str, ...]
+    ) -> None:
+        self.name = first.name
+        self.max_concurrent = first.max_concurrent
+        self.speakers = first.speakers
+        others = tuple(each for each in other_languages if each not in first.languages)
+        self.languages = (*first.languages, *others)
+        self._first = first
+        self._others = frozenset(others)
+        self._load = load
+        self._loading = threading.Lock()
+        self._other: Voice | None = None
+
+    def warm_up(self) -> None:
+        self._first.warm_up()
+
+    def prepare(self, language: str) -> None:
+        """Load what this language needs; takes as long as a download, the first time."""
+        if language in self._others:
+            try:
+                self._voice(language)
+            except ModelError as error:
+                logger.warning("no voice for %s: %s", language, error)
+
+    def synthesize(
+        self,
+        text: str,
+        *,
+        language: str = "en",
+        speaker: str = "",
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[NDArray[np.float32]]:
+        voice = self._voice(language)
+        sounds = voice.synthesize(text, language=language, speaker=speaker, cancelled=cancelled)
+        if voice.sample_rate == SPEECH_RATE:
+            yield from sounds
+            return
+        stream = soxr.ResampleStream(voice.sample_rate, SPEECH_RATE, 1, dtype="float32")
+        for sound in sounds:
+            if len(resampled := stream.resample_chunk(sound)):
+                yield resampled
+        if len(rest := stream.resample_chunk(np.zeros(0, np.float32), last=True)):
+            yield rest
+
+    def close(self) -> None:
+        for voice in filter(None, (self._first, self._other)):
+            voice.close()
+
+    def _voice(self, language: str) -> Voice:
+        """Raises ModelError when the other voice cannot be had; the next call tries again."""
+        if language not in self._others:
+            return self._first
+        with self._loading:
+            if self._other is None:
+                try:
+                    self._other = self._load()
+                except ConfigurationError as error:
+                    raise ModelError(f"There is no voice for this language: {error}") from error
+            return self._other
