@@ -72,6 +72,9 @@ class World:
         self.sound_until = float("inf")
         self.model_dies = False
         self.recogniser_fails = False
+        self.doubts = False
+        self.correction: str | None = None
+        self.longer_look = 0.25
         self._due: list[Due] = []
         self._order = itertools.count()
         self._committed: dict[int, int] = {}
@@ -131,10 +134,16 @@ class World:
 
     def _transcribe(self, event: Transcribe) -> None:
         words = None if self.recogniser_fails else self.transcript
-        self.later(
-            self.transcription,
-            lambda: self.take(self.session.transcribed(event, words, self.now)),
-        )
+        doubtful = self.doubts and event.revision is not None
+
+        def answer(text: str | None, provisional: bool) -> None:
+            self.take(self.session.transcribed(event, text, self.now, provisional=provisional))
+
+        self.later(self.transcription, lambda: answer(words, doubtful))
+        if doubtful:
+            self.later(
+                self.transcription + self.longer_look, lambda: answer(self.correction, False)
+            )
 
     def _think(self, message: Message) -> None:
         if isinstance(message, Withdrawal):

@@ -60,7 +60,10 @@ class Gated:
             raise ModelError("broken on purpose")
         if cancelled():
             return [NOTHING_HEARD] * len(requests)
-        return [Transcript(str(number), "en") for number in numbers]
+        return [
+            Transcript(str(len(each.audio)), "en", doubtful=each.quick and len(each.audio) > 100)
+            for each in requests
+        ]
 
 
 class World:
@@ -69,20 +72,30 @@ class World:
     def __init__(self, max_batch: int = 1) -> None:
         self.transcriber = Gated(max_batch)
         self.results: list[tuple[str, str | None]] = []
+        self.provisional: list[bool] = []
         self.dropped: list[Job] = []
         self.changed = threading.Condition()
         self.scheduler = Scheduler(self.transcriber, self._done, self.dropped.append)
 
-    def _done(self, job: Job, text: str | None) -> None:
+    def _done(self, job: Job, text: str | None, provisional: bool) -> None:
         with self.changed:
+            self.provisional += [provisional]
             self.results.append((job.session, text))
             self.changed.notify_all()
 
-    def submit(self, number: int, priority: Priority, session: str = "", turn: int = 1) -> Job:
+    def submit(
+        self,
+        number: int,
+        priority: Priority,
+        session: str = "",
+        turn: int = 1,
+        *,
+        quick: bool = False,
+    ) -> Job:
         audio = np.zeros(number, np.float32)
         revision = Revision(turn, 1, 0.0, 0) if priority == Priority.AWAITED else None
         event = Transcribe(turn, audio, priority, revision=revision)
-        job = Job(session or str(number), event, TranscriptionRequest(audio))
+        job = Job(session or str(number), event, TranscriptionRequest(audio, quick=quick))
         self.scheduler.submit(job)
         return job
 
@@ -236,3 +249,34 @@ def test_a_failure_has_no_text(world: World) -> None:
     world.submit(2, Priority.AWAITED)
     world.let(2)
     assert world.came(2) == [None, "2"]
+
+
+def test_a_doubtful_revision_is_looked_at_again_when_nothing_else_waits(world: World) -> None:
+    first = world.submit(101, Priority.AWAITED, quick=True)
+    assert world.runs(101)
+    world.submit(1, Priority.AWAITED)
+    world.let(1)
+    world.let(101)
+    assert world.came(3) == ["101", "1", "101"]
+    assert world.provisional == [True, False, False]
+    assert first.request.quick
+
+
+def test_an_end_that_comes_in_a_longer_look_does_not_wait_for_it(world: World) -> None:
+    audio = np.zeros(101, np.float32)
+    again = Transcribe(1, audio, Priority.AWAITED, Revision(1, 1, 0.0, 0))
+    world.scheduler.submit(Job("x", again, TranscriptionRequest(audio), corrects=True))
+    assert world.runs(101)
+    world.submit(1, Priority.AWAITED)
+    assert world.runs(101, 1)
+    world.let(1)
+    assert world.came(1) == ["1"]
+
+
+def test_a_longer_look_does_not_replace_what_was_asked_later(world: World) -> None:
+    world.submit(101, Priority.AWAITED, session="one", quick=True)
+    assert world.runs(101)
+    world.submit(2, Priority.AWAITED, session="one")
+    world.let(2)
+    world.let(101)
+    assert "2" in world.came(3)

@@ -287,6 +287,8 @@ STEPS = st.lists(st.one_of(SPEECH, SILENCE, NOTHING, OTHER), min_size=1, max_siz
     listens=st.booleans(),
     speculative_generation=st.booleans(),
     barge_in=st.booleans(),
+    correction=st.sampled_from(["", "these are other words", None, "never"]),
+    longer_look=st.floats(0.01, 2.0),
 )
 def test_every_turn_ends_once_and_nothing_withdrawn_leaks(
     steps: list[tuple[str, float]],
@@ -298,6 +300,8 @@ def test_every_turn_ends_once_and_nothing_withdrawn_leaks(
     listens: bool,
     speculative_generation: bool,
     barge_in: bool,
+    correction: str | None,
+    longer_look: float,
 ) -> None:
     world = World(
         transcription=transcription,
@@ -310,6 +314,8 @@ def test_every_turn_ends_once_and_nothing_withdrawn_leaks(
         barge_in=barge_in,
         reply_timeout=8.0,
     )
+    world.doubts = correction != "never"
+    world.correction, world.longer_look = correction, longer_look
     for count, (step, seconds) in enumerate(steps):
         if step == "speak":
             world.speak(seconds, f"these are the words number {count}")

@@ -135,7 +135,7 @@ def test_sessions_share_a_batch(
     hypotheses: dict[str, str | None] = {}
     all_heard = threading.Event()
 
-    def done(job: Job, text: str | None) -> None:
+    def done(job: Job, text: str | None, provisional: bool) -> None:
         hypotheses[job.session] = text
         if len(hypotheses) == len(SPOKEN):
             all_heard.set()

@@ -18,15 +18,17 @@ class Priority(enum.IntEnum):
 
     AWAITED = 0  # somebody waits for it: the end of an utterance
     OVERLAPPING = 1  # words that decide whether the machine is interrupted
-    LIVE = 2  # words shown while a person speaks; replaced by newer ones, dropped when busy
+    CORRECTION = 2  # a longer look at a doubtful text, while the silence is waited out
+    LIVE = 3  # words shown while a person speaks; replaced by newer ones, dropped when busy
 
 
 @dataclass(eq=False)
 class Revision:
     """One hypothesis of a whole utterance: `text` and `probability` (that it is done) once known.
 
-    `failed` is whether it has no words because the transcriber failed. It belongs to the `Listener`
-    that made it, which alone changes it; everybody else reads.
+    `failed` is whether it has no words because the transcriber failed. While it is `provisional` a
+    longer look at its audio may still correct it, which gives it a new number. It belongs to the
+    `Listener` that made it, which alone changes it; everybody else reads.
     """
 
     turn: int
@@ -36,9 +38,15 @@ class Revision:
     text: str | None = None
     tail: str | None = None
     failed: bool = False
+    provisional: bool = False
     text_at: float | None = None
     probability: float | None = None
     times_predicted: int = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its text is known and will not change."""
+        return self.text is not None and not self.provisional
 
 
 @dataclass(frozen=True, eq=False)

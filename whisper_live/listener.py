@@ -9,7 +9,7 @@ complete may still wait for its transcript while the next utterance already begi
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,14 +72,15 @@ class StablePrefix:
 
 @dataclass(frozen=True)
 class EagerEndOfTurn:
-    """The person paused: this may be all they say."""
+    """The person paused: this may be all they say. `corrected` after a longer look at the audio."""
 
     revision: Revision
+    corrected: bool = False
 
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """They went on speaking."""
+    """They went on speaking, or said something else than was understood at first."""
 
     revision: Revision
 
@@ -230,8 +231,12 @@ class Listener:
         self._closing.append((revision, Utterance(self._position)))
         return events + self._close()
 
-    def transcribed(self, job: Transcribe, text: str | None, now: float) -> list[ListenerEvent]:
-        """Take the text of a transcription that was asked for; None if it failed."""
+    def transcribed(
+        self, job: Transcribe, text: str | None, now: float, *, provisional: bool = False
+    ) -> list[ListenerEvent]:
+        """Take the text that was asked for; None if it failed. A provisional one comes again."""
+        if job.revision is not None and job.revision.provisional:
+            return self._look_again(job.revision, text, now)
         if text is None and job.revision is not None:
             job.revision.failed = True
         text = text or ""
@@ -240,6 +245,7 @@ class Listener:
             return self._texts_known(now)
         if job.revision is not None:
             job.revision.tail = text
+            job.revision.provisional = provisional
             return self._texts_known(now)
         return self._live_text(job, text)
 
@@ -293,13 +299,10 @@ class Listener:
         if revision is not None:
             events += self._ask_turn_detector(revision, silence)
             # Words that are still being transcribed are no words that say it is over.
-            text = (
-                ""
-                if revision.text is None and self._policy.speculative_generation
-                else revision.text
-            )
+            unknown = revision.text is None and self._policy.speculative_generation
+            text = "" if unknown else revision.text
             required = self._policy.endpoint.required_silence(revision.probability, text)
-            if silence >= required:
+            if silence >= required and not revision.provisional:
                 events += self._complete(now)
         return events
 
@@ -365,7 +368,7 @@ class Listener:
         self._revision = None
         self._activity.reset()
 
-    def _texts_known(self, now: float) -> list[ListenerEvent]:
+    def _texts_known(self, now: float, *, corrected: bool = False) -> list[ListenerEvent]:
         """A transcript came in: complete what waited for it, speculate what it makes whole."""
         for closing in self._closing:
             _complete_text(*closing, now)
@@ -374,20 +377,31 @@ class Listener:
         if revision is None or utterance is None or revision.text is not None:
             return events
         if _complete_text(revision, utterance, now):
-            events.append(
-                TranscriptChanged(
-                    revision.turn, *_parts(revision, utterance), revision.end_of_speech
-                )
-            )
+            parts = _parts(revision, utterance)
+            events.append(TranscriptChanged(revision.turn, *parts, revision.end_of_speech))
             if revision.text:
-                events.append(EagerEndOfTurn(revision))
+                events.append(EagerEndOfTurn(revision, corrected))
             events += self._not_speaking(now)
         return events
 
+    def _look_again(self, revision: Revision, tail: str | None, now: float) -> list[ListenerEvent]:
+        """Take what a longer look made of a revision; work on other words is withdrawn."""
+        revision.provisional = False
+        if tail is None or tail == revision.tail:
+            return self._close() if revision is not self._revision else self._not_speaking(now)
+        before = replace(revision)
+        revision.tail, revision.text = tail, None
+        revision.number += 1
+        if revision is self._revision:
+            self._revisions = revision.number
+        elif all(revision is not closing for closing, _ in self._closing):
+            return []
+        return [Withdrawn(before), *self._texts_known(now, corrected=True)]
+
     def _close(self) -> list[ListenerEvent]:
-        """Let completed turns go, in their order, as far as their texts are known."""
+        """Let completed turns go, in their order, as far as their texts are known for good."""
         events: list[ListenerEvent] = []
-        while self._closing and self._closing[0][0].text is not None:
+        while self._closing and self._closing[0][0].is_settled:
             revision, utterance = self._closing.popleft()
             if revision.text:
                 segments, tail = _parts(revision, utterance)

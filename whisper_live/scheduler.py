@@ -1,10 +1,11 @@
 """Which transcription runs next when several people speak.
 
 Two threads. The first takes what somebody waits for: the end of an utterance, then what may be an
-interruption. The second takes live transcripts while the first has nothing to do, and the end of an
-utterance that comes while the first listens for an interruption: a final transcript is never held
-up by somebody's partial one. A transcriber that runs one call at a time would hold it up all the
-same, so a live transcript is given up while the first thread has something to do.
+interruption, then a longer look at a doubtful text. The second takes live transcripts while the
+first has nothing to do, and the end of an utterance that comes while the first is at something less
+urgent: a final transcript is never held up by somebody's partial one. A transcriber that runs one
+call at a time would hold it up all the same, so a live transcript is given up while the first
+thread has something to do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusion import tasks
 from fusion.errors import ModelError
@@ -32,24 +33,34 @@ _WAIT = 1.0
 
 @dataclass(eq=False)
 class Job:
-    """One request of one session."""
+    """One request of one session, or a longer look that may correct its answer."""
 
     session: str
     event: Transcribe
     request: TranscriptionRequest
+    corrects: bool = False
+
+    @property
+    def priority(self) -> Priority:
+        return Priority.CORRECTION if self.corrects else self.event.priority
+
+    def longer(self) -> Job:
+        """The same again, with all the time that it takes."""
+        return replace(self, request=replace(self.request, quick=False), corrects=True)
 
 
 class Scheduler:
     """Runs transcriptions in their order of priority.
 
-    `done(job, text)` and `dropped(job)` are called from worker threads: the text of a job (None if
-    the transcriber failed), or that a live one gave way.
+    `done(job, text, provisional)` and `dropped(job)` are called from worker threads: the text of a
+    job (None if the transcriber failed), or that a live one gave way. A provisional text comes once
+    more, after a longer look at the same audio.
     """
 
     def __init__(
         self,
         transcriber: Transcriber,
-        done: Callable[[Job, str | None], None],
+        done: Callable[[Job, str | None, bool], None],
         dropped: Callable[[Job], None],
     ) -> None:
         self._transcriber = transcriber
@@ -90,7 +101,7 @@ class Scheduler:
 
     def _work(self, first: bool) -> None:
         while (batch := self._take(first)) is not None:
-            given_up = _GivenUp(self, batch[0].event.priority)
+            given_up = _GivenUp(self, batch[0].priority)
             results: Sequence[Transcript | None]
             try:
                 results = self._transcriber.transcribe([job.request for job in batch], given_up)
@@ -105,7 +116,14 @@ class Scheduler:
                 if result is NOTHING_HEARD and given_up.said:
                     self._dropped(job)
                 else:
-                    self._done(job, None if result is None else result.text)
+                    self._deliver(job, result)
+
+    def _deliver(self, job: Job, result: Transcript | None) -> None:
+        """Hand over the text of a job; one that a longer look may correct is submitted again."""
+        again = result is not None and result.doubtful and job.event.revision is not None
+        self._done(job, None if result is None else result.text, again)
+        if again:
+            self.submit(job.longer())
 
     def _take(self, first: bool) -> list[Job] | None:
         """A thread's next jobs, as many as the transcriber takes at once; None at the end."""
@@ -113,7 +131,7 @@ class Scheduler:
             while not self._closed:
                 priority = self._next_for_first() if first else self._next_for_second()
                 if priority is not None:
-                    batch = [job for job in self._waiting if job.event.priority == priority]
+                    batch = [job for job in self._waiting if job.priority == priority]
                     batch = batch[: self._transcriber.max_batch]
                     for job in batch:
                         self._waiting.remove(job)
@@ -128,7 +146,7 @@ class Scheduler:
 
     def _next_for_second(self) -> Priority | None:
         waiting = self._urgencies()
-        if self._first_runs == Priority.OVERLAPPING:
+        if self._first_runs in (Priority.OVERLAPPING, Priority.CORRECTION):
             return Priority.AWAITED if Priority.AWAITED in waiting else None
         return Priority.LIVE if self._first_runs is None and waiting == {Priority.LIVE} else None
 
@@ -137,7 +155,7 @@ class Scheduler:
         return self._first_runs is not None
 
     def _urgencies(self) -> set[Priority]:
-        return {job.event.priority for job in self._waiting}
+        return {job.priority for job in self._waiting}
 
 
 class _GivenUp:
@@ -156,4 +174,5 @@ class _GivenUp:
 def _replaces(newer: Job, older: Job) -> bool:
     """Whether the older job is out of date; a segment never is, nor what another turn needs."""
     same = newer.session == older.session and newer.event.turn == older.event.turn
-    return same and older.event.segment is None and newer.event.segment is None
+    segments = older.event.segment or newer.event.segment
+    return same and segments is None and not newer.corrects

@@ -39,7 +39,6 @@ from whisper_live.connection import TranscriptionConnection
 from whisper_live.events import (
     Event,
     PredictTurn,
-    Priority,
     Tell,
     ToLanguageModel,
     ToVoice,
@@ -293,7 +292,7 @@ class TranscriptionServer:
 
     def _job(self, client: TranscriptionConnection, event: Transcribe) -> Job:
         hello = client.hello
-        quick = event.priority != Priority.AWAITED
+        quick = event.segment is None  # a segment's text is not waited for
         request = TranscriptionRequest(
             event.audio, hello.language, hello.task, hello.context, quick=quick
         )
@@ -328,13 +327,14 @@ class TranscriptionServer:
 
         work.add_done_callback(lambda _: tasks.call_in(self._loop, deliver))
 
-    def _transcribed(self, job: Job, text: str | None) -> None:
+    def _transcribed(self, job: Job, text: str | None, provisional: bool) -> None:
         """In a worker thread of the scheduler."""
 
         def deliver() -> None:
             client = self._clients.get(job.session)
             if client is not None:
-                events = client.session.transcribed(job.event, text, time.monotonic())
+                now = time.monotonic()
+                events = client.session.transcribed(job.event, text, now, provisional=provisional)
                 self._carry_out(client, events)
 
         tasks.call_in(self._loop, deliver)

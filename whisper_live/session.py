@@ -156,9 +156,13 @@ class Session:
 
     # -- from the models -----------------------------------------------------------------------
 
-    def transcribed(self, job: Transcribe, text: str | None, now: float) -> list[Event]:
+    def transcribed(
+        self, job: Transcribe, text: str | None, now: float, *, provisional: bool = False
+    ) -> list[Event]:
         """Take the text of a transcription that was asked for; None if it failed."""
-        return self._in_order(self._follow(self._listener.transcribed(job, text, now), now))
+        return self._in_order(
+            self._follow(self._listener.transcribed(job, text, now, provisional=provisional), now)
+        )
 
     def live_dropped(self, job: Transcribe) -> None:
         """A live transcription gave way to more urgent work."""
@@ -220,7 +224,7 @@ class Session:
             elif isinstance(event, StablePrefix):
                 events += self._stable_prefix(event)
             elif isinstance(event, EagerEndOfTurn):
-                events += self._eager_end_of_turn(event.revision)
+                events += self._eager_end_of_turn(event)
             elif isinstance(event, Withdrawn):
                 events += self._answers.withdraw(event.revision.turn, event.revision.number)
             elif isinstance(event, Completed):
@@ -280,9 +284,10 @@ class Session:
             return []
         return [ToLanguageModel(Prefill(self.identity, event.turn, event.text))]
 
-    def _eager_end_of_turn(self, revision: Revision) -> list[Event]:
+    def _eager_end_of_turn(self, event: EagerEndOfTurn) -> list[Event]:
         # What may be an echo is shown to nobody; and a reply that depends on how much of the last
         # one was played cannot be made ahead of that.
+        revision = event.revision
         assert revision.text is not None
         events: list[Event] = []
         if self._overlap.overlaps(revision.turn):
@@ -290,7 +295,8 @@ class Session:
                 return []
             self._heed_overlap()
             events += self._client.event("speech_started", revision.turn)
-        events += self._client.event("speech_stopped", revision.turn)
+        if not event.corrected:
+            events += self._client.event("speech_stopped", revision.turn)
         return events + (self._answers.speculate(revision) if self._speculates else [])
 
     def _completed(self, event: Completed, now: float) -> list[Event]:

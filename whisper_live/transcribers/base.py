@@ -35,13 +35,15 @@ class Transcript:
     """What was said: `text` is empty when nobody said a word.
 
     `confidence` is the mean log probability of a token (<= 0); `no_speech` the probability that
-    the audio holds no speech at all.
+    the audio holds no speech at all. A `doubtful` one is a quick answer that a longer look may
+    correct.
     """
 
     text: str
     language: str
     confidence: float = 0.0
     no_speech: float = 0.0
+    doubtful: bool = False
 
 
 NOTHING_HEARD = Transcript(text="", language="")

@@ -16,7 +16,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +203,10 @@ class FasterWhisper:
                 quick = requests[i].quick
                 if hypothesis.is_unsound or (hypothesis.is_doubtful and not quick):
                     hypothesis = self._recognise_again(requests[i], hypothesis, cancelled)
-                found[i] = guards.believed(hypothesis.transcript, requests[i].audio)
+                transcript = guards.believed(hypothesis.transcript, requests[i].audio)
+                if quick and hypothesis.is_doubtful and transcript is not NOTHING_HEARD:
+                    transcript = replace(transcript, doubtful=True)
+                found[i] = transcript
         return found
 
     def close(self) -> None:
