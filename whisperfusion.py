@@ -1,6 +1,6 @@
 """WhisperFusion: speak, and your own computer answers aloud.
 
-Starts and watches the three servers and serves the web page. `--help-all` lists every setting.
+Starts and watches the three services and the page server. `--help-all` lists every setting.
 """
 
 from __future__ import annotations
@@ -54,9 +54,8 @@ def run() -> int:
     from fusion.command_line import parse
     from fusion.errors import FusionError
     from fusion.selection import choose, survey
-    from fusion.serving import tls
+    from fusion.serving import tls, web
     from fusion.serving.banner import StartupReport, say
-    from fusion.serving.web import WebServer
     from fusion.status import Service
     from fusion.supervisor import Supervisor
     from whisper_live import server
@@ -76,15 +75,11 @@ def run() -> int:
             Service.TRANSCRIPTION: server.run,
             Service.LANGUAGE_MODEL: llm_service.run,
         }
+        if settings.web_port:
+            services[Service.WEB] = web.run
         supervisor = Supervisor(settings, choice, services)
-        web = WebServer(settings, supervisor.links.status)
-        try:
-            if settings.web_port:
-                web.start()
-            report = StartupReport(settings, supervisor.links.status, web.port)
-            return supervisor.run(report.update)
-        finally:
-            web.stop()
+        report = StartupReport(settings, supervisor.links.status, settings.web_port)
+        return supervisor.run(report.update)
     except FusionError as error:
         print(error, file=sys.stderr)
         return error.exit_status

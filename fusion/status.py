@@ -17,16 +17,25 @@ _PHASE, _HEARTBEAT, _STARTS = range(_COLUMNS)
 
 
 class Service(enum.IntEnum):
-    """The supervised processes, in the order in which they are started."""
+    """The supervised processes, in the order in which they are started.
+
+    The first three are the pipeline. `WEB` serves the page: strangers reach it, so it shares no
+    process with anything else, and what it does is no part of whether the pipeline can answer.
+    """
 
     VOICE = 0
     TRANSCRIPTION = 1
     LANGUAGE_MODEL = 2
+    WEB = 3
 
     @property
     def label(self) -> str:
         """What a person calls it."""
-        return ("the voice", "the transcriber", "the language model")[self]
+        return ("the voice", "the transcriber", "the language model", "the page server")[self]
+
+
+PIPELINE = (Service.VOICE, Service.TRANSCRIPTION, Service.LANGUAGE_MODEL)
+"""What has to be ready for an answer."""
 
 
 class Phase(enum.IntEnum):
@@ -87,7 +96,7 @@ class ServiceStatus:
         """Why the pipeline cannot answer, for a person to read; None when it can."""
         if self.stopping:
             return "the server is stopping"
-        reasons = (self._not_ready(service) for service in Service)
+        reasons = (self._not_ready(service) for service in PIPELINE)
         return next((reason for reason in reasons if reason), None)
 
     def _not_ready(self, service: Service) -> str | None:

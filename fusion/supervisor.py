@@ -20,7 +20,7 @@ from fusion.errors import EXIT_CONFIGURATION
 from fusion.links import Links
 from fusion.selection import Choice
 from fusion.settings import Settings
-from fusion.status import Phase, Service, ServiceStatus
+from fusion.status import PIPELINE, Phase, Service, ServiceStatus
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,9 @@ class Supervisor:
     """Runs `services`, module-level functions `run(settings, links)`, in a process each.
 
     A service that dies is started again with fresh state while the others go on; one that ends
-    with `EXIT_CONFIGURATION` has said why starting again will not help, and ends the program.
+    with `EXIT_CONFIGURATION` has said why starting again will not help, and ends the program. One
+    of the pipeline that keeps dying ends it as well. The page server does neither once it has run:
+    what strangers do to it must not end the conversations of others.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Supervisor:
         self._processes: dict[Service, SpawnProcess] = {}
         self._restarts = {service: Restarts() for service in services}
         self._due: dict[Service, float] = {}
+        self._reserve = _Reserve()
 
     def run(self, on_look: Callable[[], None] = lambda: None) -> int:
         """Serve until SIGTERM or SIGINT (returns 0) or until a service cannot be kept alive
@@ -81,7 +84,7 @@ class Supervisor:
         `on_look` is called each time that it looks at the services: at least once a second, and
         ten times a second while one of them is not ready.
         """
-        with self._folder, _termination_signals() as asked:
+        with self._folder, self._reserve, _termination_signals() as asked:
             try:
                 for service in sorted(self._services):
                     self._start(service)
@@ -114,7 +117,8 @@ class Supervisor:
         # The child inherits the blocked signal, and unblocks it once it knows how to treat Ctrl-C.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process.start()
+            with self._reserve.lent():
+                process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self._processes[service] = process
@@ -123,10 +127,14 @@ class Supervisor:
         """Take note of a death. The program's exit code if it has to end, else None."""
         process = self._processes.pop(service)
         process.join(CHECK_INTERVAL)
-        if process.exitcode == EXIT_CONFIGURATION:
+        needed = service in PIPELINE
+        first_time = self.links.status.restart_count(service) == 0
+        if process.exitcode == EXIT_CONFIGURATION and (needed or first_time):
             return EXIT_CONFIGURATION  # the service has said why
         now = time.monotonic()
         delay = self._restarts[service].died(now)
+        if delay is None and not needed:
+            delay = Restarts.DELAYS[-1]
         if delay is None:
             print(
                 f"{service.label.capitalize()} died {len(Restarts.DELAYS) + 1} times within "
@@ -150,7 +158,11 @@ class Supervisor:
         now = time.monotonic()
         for service in [service for service, due in self._due.items() if due <= now]:
             del self._due[service]
-            self._start(service)
+            try:
+                self._start(service)
+            except OSError as error:  # no descriptor, process or memory is free just now
+                logger.error("%s cannot be started (%s)", service.label, error.strerror)
+                self._due[service] = now + Restarts.DELAYS[-1]
 
     def _kill_hung(self) -> None:
         status = self.links.status
@@ -173,6 +185,27 @@ class Supervisor:
                 process.join(CHECK_INTERVAL)
 
 
+class _Reserve(contextlib.ExitStack):
+    """Descriptors kept for starting a service when all others are taken."""
+
+    _SIZE = 16  # a start takes two pipes and what the resource tracker needs
+
+    def __enter__(self) -> _Reserve:
+        for _ in range(self._SIZE):
+            self.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        return self
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let the descriptors be used within; what cannot be had back is done without."""
+        self.close()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                self.__enter__()
+
+
 @contextlib.contextmanager
 def _termination_signals() -> Iterator[int]:
     """A file descriptor that becomes readable when the program is asked to end."""
@@ -193,5 +226,7 @@ def _termination_signals() -> Iterator[int]:
 
 def _cause(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
-        return signal.Signals(-exitcode).name
+        with contextlib.suppress(ValueError):  # the real-time signals have no names
+            return signal.Signals(-exitcode).name
+        return f"signal {-exitcode}"
     return f"exit code {exitcode}"

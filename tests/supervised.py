@@ -1,7 +1,8 @@
 """A supervised program of small services, for the tests of the supervisor.
 
-`python -m tests.supervised FOLDER SERVICE SERVICE SERVICE` runs the named functions as the voice,
-the transcriber and the language model. Each leaves its process id in FOLDER.
+`python -m tests.supervised FOLDER SERVICE SERVICE SERVICE [SERVICE]` runs the named functions as
+the voice, the transcriber, the language model and the page server. Each leaves its process id in
+FOLDER.
 """
 
 from __future__ import annotations
@@ -91,12 +92,20 @@ def fragile(settings: Settings, links: Links) -> None:
             links.status.beat(_service(links))
 
 
+def short_of_descriptors(settings: Settings, links: Links) -> None:
+    """Ends with what it takes for the fault of a setting, once it has run."""
+    with child_process(_service(links), links):
+        if links.status.restart_count(_service(links)) == 0:
+            raise ModelError("Something else is wrong at first.")
+        raise ConfigurationError("Port 8000 for the web page cannot be opened.")
+
+
 def main() -> int:
     folder, *names = sys.argv[1:]
     supervisor.HUNG_AFTER = 2.0
     supervisor.Restarts.DELAYS = (0.0, 0.1, 0.2, 0.3)
     logs.configure("info")
-    services = {service: globals()[name] for service, name in zip(Service, names, strict=True)}
+    services = {service: globals()[name] for service, name in zip(Service, names, strict=False)}
     nothing = Pick("none", "as these services load no model")
     choice = Choice(nothing, nothing, nothing)
     return Supervisor(Settings(cache=folder), choice, services).run()

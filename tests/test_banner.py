@@ -31,6 +31,7 @@ def test_what_is_loaded_is_said_once_and_at_last_where_to_go(
         (Service.TRANSCRIPTION, Phase.LOADING),
         (Service.TRANSCRIPTION, Phase.READY),
         (Service.LANGUAGE_MODEL, Phase.READY),
+        (Service.WEB, Phase.READY),
         (Service.LANGUAGE_MODEL, Phase.LOADING),  # started again: not worth a line
         (Service.LANGUAGE_MODEL, Phase.READY),
     ):
@@ -42,6 +43,7 @@ def test_what_is_loaded_is_said_once_and_at_last_where_to_go(
         "",
         "",
         "Loading the transcriber ...\n",
+        "",
         "",
         "Ready: open http://localhost:8000/\n",
         "",

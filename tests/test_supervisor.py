@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -26,12 +27,12 @@ class Program:
     def __init__(self, folder: Path, services: tuple[str, ...]) -> None:
         self.folder = folder
         (folder / "tmp").mkdir()
+        self.errors = (folder / "errors").open("w+b")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.supervised", str(folder), *services],
             cwd=ROOT,
             env={**os.environ, "TMPDIR": str(folder / "tmp")},
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=self.errors,
             start_new_session=True,
         )
 
@@ -44,8 +45,10 @@ class Program:
         return [self.pid(f"{name}.0") for name in ("VOICE", "TRANSCRIPTION", "LANGUAGE_MODEL")]
 
     def finish(self, timeout: float = 10.0) -> tuple[int, str]:
-        _, errors = self.process.communicate(timeout=timeout)
-        return self.process.returncode, errors
+        return self.process.wait(timeout), self.errors_so_far()
+
+    def errors_so_far(self) -> str:
+        return (self.folder / "errors").read_text()
 
 
 def alive(pid: int) -> bool:
@@ -77,7 +80,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         # Its own session: this reaches children that a failed test left behind.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program.process.pid, signal.SIGKILL)
-        program.process.communicate(timeout=10)
+        program.process.wait(10)
+        program.errors.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -147,6 +151,49 @@ def test_a_service_that_keeps_dying_is_given_up(start: Start) -> None:
         "The voice died 5 times within 60 s and is given up; the log above says what it died of.\n"
     )
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("kind", ["dying", "short_of_descriptors"])
+def test_the_page_server_never_ends_the_program(start: Start, kind: str) -> None:
+    program = start("good", "good", "good", kind)
+    pids = program.pids()
+    again = "The model does not answer" if kind == "dying" else "the page server died"
+    wait_until(lambda: program.errors_so_far().count(again) > 6, 60.0, "six deaths")
+    assert all(map(alive, pids))
+    program.process.terminate()
+    assert program.finish()[0] == 0
+
+
+def test_a_death_by_a_signal_without_a_name_is_told(start: Start) -> None:
+    program = start()
+    os.kill(program.pid("VOICE.0"), 35)
+    assert alive(program.pid("VOICE.1"))
+    program.process.terminate()
+    code, errors = program.finish()
+    assert code == 0
+    assert "the voice died (signal 35)" in errors
+
+
+def test_a_process_that_cannot_be_started_is_started_later(start: Start) -> None:
+    """All descriptors are taken, those of the reserve as well."""
+    program = start()
+    pids = program.pids()
+    resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, (3, 256))
+    os.kill(pids[0], signal.SIGKILL)
+    wait_until(lambda: "cannot be started" in program.errors_so_far(), 10.0, "the complaint")
+    resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+    wait_until(lambda: bool(list(program.folder.glob("VOICE.[1-9]"))), 30.0, "the next life")
+    assert all(map(alive, pids[1:]))
+
+
+def test_the_reserve_is_enough_to_start_a_process(start: Start) -> None:
+    program = start()
+    pids = program.pids()
+    taken = len(list(Path(f"/proc/{program.process.pid}/fd").iterdir()))
+    resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, (taken, 256))
+    os.kill(pids[0], signal.SIGKILL)
+    assert alive(program.pid("VOICE.1"))
+    assert "cannot be started" not in program.errors_so_far()
 
 
 def test_an_error_in_a_thread_restarts_its_service(start: Start) -> None:

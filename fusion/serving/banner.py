@@ -11,7 +11,7 @@ import segno
 from fusion.serving.hosts import THIS_MACHINE, is_everywhere
 from fusion.serving.tls import is_made_here, machine_addresses
 from fusion.settings import Settings
-from fusion.status import Phase, Service, ServiceStatus
+from fusion.status import PIPELINE, Phase, Service, ServiceStatus
 
 
 def page_address(settings: Settings, host: str, port: int) -> str:
@@ -77,11 +77,12 @@ class StartupReport:
         """Say what is new."""
         if self._done:
             return
-        for service in Service:
+        for service in PIPELINE:
             if self._status.phase(service) == Phase.LOADING and service not in self._told:
                 self._told.add(service)
                 say(f"Loading {service.label} ...")
-        if self._status.not_ready() is None:
+        served = not self._port or self._status.phase(Service.WEB) == Phase.READY
+        if served and self._status.not_ready() is None:
             self._done = True
             say(ready_banner(self._settings, self._port))
 

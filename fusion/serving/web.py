@@ -25,13 +25,15 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fusion import tasks
+from fusion.child_process import child_process
 from fusion.errors import ConfigurationError
+from fusion.links import Links
 from fusion.serving.health import Health
 from fusion.serving.ports import open_listeners
 from fusion.serving.relay import Relay
 from fusion.serving.tls import loopback_context, ssl_context
 from fusion.settings import Settings
-from fusion.status import ServiceStatus
+from fusion.status import Phase, Service, ServiceStatus
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +56,18 @@ HEADERS = {
 }
 
 
+def run(settings: Settings, links: Links) -> None:
+    """The body of the process: serve the page until asked to stop."""
+    with child_process(Service.WEB, links) as stop:
+        server = WebServer(settings, links.status)
+        server.start()
+        links.status.report(Service.WEB, Phase.READY)
+        stop.wait()
+        server.stop()
+
+
 class WebServer:
-    """Serves the page from a thread of its own, from `start` to `stop`."""
+    """Serves the page from a thread of its own, from `start` to `stop`. Its loop beats."""
 
     def __init__(self, settings: Settings, status: ServiceStatus) -> None:
         self._settings = settings
@@ -91,6 +103,9 @@ class WebServer:
         if self._thread.is_alive():
             logger.warning("The web server still runs %.0f s after it was stopped.", STOP_TIMEOUT)
 
+    async def _beat(self) -> None:
+        self._status.beat(Service.WEB)
+
     def _configuration(self, context: ssl.SSLContext | None) -> uvicorn.Config:
         return uvicorn.Config(
             application(self._settings, self._status),
@@ -104,6 +119,8 @@ class WebServer:
             ws_max_size=self._settings.max_message_bytes,
             ws_per_message_deflate=False,  # audio does not get smaller
             timeout_graceful_shutdown=2,
+            callback_notify=self._beat,
+            timeout_notify=1,
             ssl_context_factory=(lambda config, default: context) if context else None,
         )
 
