@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from fusion.languages import language_name
 from voices.spoken_text import limits, markdown, scripts, symbols
-from voices.spoken_text.amounts import amounts, base_language
+from voices.spoken_text.amounts import amounts_of, base_language
 from voices.spoken_text.arithmetic import Arithmetic
 from voices.spoken_text.codes import Codes
 from voices.spoken_text.lexicon import LEXICONS
@@ -82,7 +82,7 @@ def speakable(text: str, language: str = "en") -> str:
 @lru_cache(maxsize=32)
 def _scanner(language: str) -> Scanner:
     lexicon = LEXICONS.get(language)
-    counted = amounts(language)
+    counted = amounts_of(language)
     quantities, codes = Quantities(counted, lexicon), Codes(counted, lexicon)
     signs, words = Symbols(counted, lexicon), Words(counted, lexicon)
     arithmetic = Arithmetic(counted, lexicon, lambda text: scanner.read(text)) if lexicon else None

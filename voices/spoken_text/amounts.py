@@ -148,7 +148,7 @@ class Number:
 
 
 @lru_cache(maxsize=64)
-def amounts(language: str) -> Amounts:
+def amounts_of(language: str) -> Amounts:
     """The amounts of a language, by its code ("de", "en-GB"); made once."""
     return Amounts(language)
 
@@ -180,11 +180,12 @@ class Amounts:
         symbols = self._locale.number_symbols.get("latn", {}) if self._locale else {}
         self.decimal = "," if symbols.get("decimal") == "," else "."
         point, comma = (r"\.", ",") if self.decimal == "." else (",", r"\.")
-        grouping = rf"{comma}\u00a0\u202f\u2009" + ("’" if self.decimal == "." else " ’")
-        whole = (
-            rf"\d{{1,3}}(?:[{grouping}]\d{{3}}){{1,8}}(?!\d)|\d{{1,3}}(?: \d{{3}}){{2,8}}(?!\d)"
-            r"|\d{1,60}"
+        signs = [comma, r"\u00a0", r"\u202f", r"\u2009", "’"] + (
+            [] if self.decimal == "." else [" "]
         )
+        # One sign groups a whole number.
+        grouped = "|".join(rf"\d{{1,3}}(?:{sign}\d{{3}}){{1,8}}(?!\d)" for sign in signs)
+        whole = rf"{grouped}|\d{{1,3}}(?: \d{{3}}){{2,8}}(?!\d)|\d{{1,60}}"
         # A decimal point is understood in every language, a comma only where it is one.
         fraction = r"\.\d{1,40}" if self.decimal == "." else r"[.,]\d{1,40}"
         bare = rf"{point}\d{{1,40}}" if self.decimal == "." else r"[.,]\d{1,40}"
@@ -202,8 +203,12 @@ class Amounts:
             text = text.replace(",", "." if is_price else "")
         elif re.fullmatch(r"\d{1,3}(?:\.\d{3})+(?:,\d*)?", text):
             text = text.replace(".", "")
-        whole, _, fraction = text.replace(",", ".").partition(".")
-        value = Decimal(f"{whole or 0}.{fraction}" if fraction else whole)
+        # Of several signs only the last can be the decimal one.
+        *groups, last = re.split("[.,]", text)
+        whole, fraction = ("".join(groups), last) if groups else (last, "")
+        # What is longer is no amount: its end is enough to tell one from many.
+        kept = whole[-_LONGEST_READ_AS_NUMBER:] or "0"
+        value = Decimal(f"{kept}.{fraction[:9]}" if fraction else kept)
         is_code = len(whole) > 1 and whole.startswith("0") and not fraction
         if len(whole) > _LONGEST_READ_AS_NUMBER or is_code:
             spoken = digits(whole)
