@@ -109,6 +109,21 @@ def test_its_own_last_word_is_no_turn_and_held_with_the_reason() -> None:
     assert [(e["reason"], e["text"]) for e in world.events("held")] == [("echo", "Okay.")]
 
 
+def test_an_echo_is_one_however_late_its_transcript_is() -> None:
+    """The last clause was spoken after the last live transcript, and is long over."""
+    world = World(reply_seconds=3.0)
+    world.reply_text = "The sky scatters the light of the sun."
+    world.speak(1.2)
+    world.silence(1.0)
+    world.transcription = 5.0
+    world.transcript = "The sky scatters the light of the sun. That is why everybody sees it blue."
+    world.run(1.0, 0.95)
+    world.say(ClauseSpoken("s", 1, "That is why everybody sees it blue.", world.now))
+    world.silence(12.0)
+    assert len(world.commits()) == 1
+    assert [event["reason"] for event in world.events("held")] == ["echo"]
+
+
 def test_a_backchannel_does_not_interrupt_and_is_held_with_the_reason() -> None:
     world = World()
     world.speak(1.2)

@@ -140,6 +140,11 @@ class OverlapDetector:
         else:
             _update(overlap, machine)
 
+    def follow(self, machine: MachineSpeech) -> None:
+        """Take what the machine says now: a transcript may come long after its last word."""
+        for overlap in self._overlaps.values():
+            _update(overlap, machine)
+
     def end(self, turn: int) -> None:
         """Forget a turn: it is decided, or over."""
         self._overlaps.pop(turn, None)

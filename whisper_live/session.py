@@ -184,6 +184,8 @@ class Session:
         events = self._answers.received(message, now)
         if isinstance(message, SpeechStarted):
             self._notice_overlap(now)
+        elif isinstance(message, ClauseSpoken | SpeechEnded):
+            self._overlap.follow(self._answers.speech(now))
         return self._in_order(events)
 
     def language_model_restarted(self) -> list[Event]:
