@@ -296,6 +296,14 @@ def test_dotted_letters_are_bounded(separator: str, count: int) -> None:
     assert max(map(len, spoken.split()), default=0) <= limits.LONGEST_WORD
 
 
+def test_only_what_is_one_word_is_cut() -> None:
+    chinese = "今天天气很好我们一起去公园散步然后回家吃饭" * 4
+    assert speakable(chinese, "zh") == chinese
+    german = "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz"
+    assert speakable(german[:60], "de") == german[:60]
+    assert speakable("w" * 130) == " ".join(("w" * 60, "w" * 60, "w" * 10))
+
+
 def test_the_real_phonemizer_survives_what_killed_it() -> None:
     """In a process of its own: espeak-ng corrupts memory over long runs of dotted letters."""
     script = """

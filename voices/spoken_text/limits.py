@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 
-LONGEST_WORD = 40
-"""Characters; a longer word is cut. The longest in use have about that many."""
+LONGEST_WORD = 60
+"""Characters; a longer word is cut. The longest German ones in use have about 45."""
 LONGEST_TEXT = 1200
 """Characters in all: about four times a clause, as "%" becomes "percent"."""
 
-_LONG_WORD = re.compile(rf"[^\s]{{{LONGEST_WORD}}}(?=[^\s])")
+# Writing without spaces between its words (Thai, Khmer, kana, Chinese) is no long word.
+_WITHOUT_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uff00-\uffef"
+_LETTER = rf"[^\s{_WITHOUT_SPACES}]"
+_LONG_WORD = re.compile(rf"{_LETTER}{{{LONGEST_WORD}}}(?={_LETTER})")
 _DOTTED_RUN = re.compile(r"(?:[^\W_]{1,3}\.){4,}")
 
 
