@@ -1,11 +1,15 @@
 """How well and how fast the speech recogniser hears: word error rate and time, clip by clip.
 
-    python -m benchmarks.transcription [--audio FOLDER] [--model tiny.en] [--streamed] [--json FILE]
+    python -m benchmarks.transcription [--audio FOLDER] [--streamed | --compare] [--json FILE]
 
 FOLDER holds WAV files at 16 kHz, mono, 16 bit, and a `manifest.json`: a list of objects with
 `file` and `text` (what is said; empty where nobody speaks). Each clip is transcribed whole, so the
 voice activity detector plays no part. Clips of more than 30 s are cut into pieces of 30 s, which
 may split a word.
+
+With `--compare` each clip is also transcribed by plain faster-whisper, right after: Whisper's whole
+window of 30 s for every text. Seconds are then of CPU time, which other programs disturb less; the
+first answer, which a turn is worked on with, and the last, which is committed, are told apart.
 
 With `--streamed` the real program is started and each clip is spoken into its port in real time, as
 a client does; the time is then from the end of the clip to the last transcript.
@@ -22,12 +26,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from faster_whisper import WhisperModel
 from numpy.typing import NDArray
 
 from benchmarks.figures import median, p95, report
 from fusion.audio import SAMPLE_RATE
+from fusion.models.lookup import resolve
 from fusion.settings import Settings
 from tests.running import RunningServer
 from whisper_live.client import Server, Transcript, talk
@@ -64,6 +71,23 @@ class Clip:
     transcript: str
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """One recording, transcribed by this project and from Whisper's whole window.
+
+    `first` and `last` are the seconds of CPU until our first and our last answer, `whole_seconds`
+    those of the whole window.
+    """
+
+    file: str
+    words: int
+    errors: int
+    whole_errors: int
+    first: float
+    last: float
+    whole_seconds: float
+
+
 def spoken_words(text: str) -> list[str]:
     """The words of a text, without case and punctuation, numbers below 100 spelled out."""
     words = re.findall(r"[a-z]+(?:'[a-z]+)*|\d+", text.lower().replace("’", "'"))
@@ -89,13 +113,55 @@ def word_errors(said: Sequence[str], transcript: Sequence[str]) -> int:
     return row[-1]
 
 
-def transcribe(recogniser: Transcriber, audio: NDArray[np.float32]) -> tuple[str, float]:
-    """The text of a recording of any length, window by window; seconds it took."""
-    began = time.perf_counter()
+def written(recogniser: Transcriber, audio: NDArray[np.float32], *, quick: bool = False) -> str:
+    """The text of a recording of any length, window by window."""
     window = int(WINDOW_SECONDS * SAMPLE_RATE)
     pieces = [audio[start : start + window] for start in range(0, len(audio), window)]
-    transcript = [recogniser.transcribe([TranscriptionRequest(piece)])[0].text for piece in pieces]
-    return " ".join(text for text in transcript if text), time.perf_counter() - began
+    requests = [TranscriptionRequest(piece, quick=quick) for piece in pieces]
+    texts = [recogniser.transcribe([request])[0].text for request in requests]
+    return " ".join(text for text in texts if text)
+
+
+def transcribe(recogniser: Transcriber, audio: NDArray[np.float32]) -> tuple[str, float]:
+    """The text of a recording; seconds it took."""
+    began = time.perf_counter()
+    return written(recogniser, audio), time.perf_counter() - began
+
+
+def compare(model: str, threads: int, folder: Path) -> list[Comparison]:
+    """Transcribe every clip both ways, one right after the other."""
+    settings = Settings(whisper_model=model, threads=threads)
+    ours = faster_whisper.load(settings)
+    ours.warm_up()
+    path = resolve(model, "whisper", settings.cache_folder)
+    plain = WhisperModel(str(path), "cpu", compute_type="int8", cpu_threads=1)
+    clips = []
+    for entry in read_manifest(folder):
+        audio = read_wav(folder / entry["file"], SAMPLE_RATE)
+        said = spoken_words(entry["text"])
+        _, first = in_cpu_time(lambda: written(ours, audio, quick=True))  # noqa: B023
+        text, last = in_cpu_time(lambda: written(ours, audio))  # noqa: B023
+        whole, seconds = in_cpu_time(lambda: written_plainly(plain, audio))  # noqa: B023
+        errors = [word_errors(said, spoken_words(each)) for each in (text, whole)]
+        clip = Comparison(entry["file"], len(said), *errors, first, last, seconds)
+        print(
+            f"{errors[0]:3} {errors[1]:3} errors {first:6.2f} {last:6.2f} {seconds:6.2f} s  "
+            f"{clip.file:36} {text}" + (f" | {whole}" if errors[0] != errors[1] else ""),
+            flush=True,
+        )
+        clips.append(clip)
+    return clips
+
+
+def in_cpu_time(work: Callable[[], str]) -> tuple[str, float]:
+    began = time.process_time()
+    text = work()
+    return text, round(time.process_time() - began, 3)
+
+
+def written_plainly(model: WhisperModel, audio: NDArray[np.float32]) -> str:
+    segments, _ = model.transcribe(audio, language="en")
+    return " ".join(segment.text.strip() for segment in segments)
 
 
 def stream(running: RunningServer, audio: NDArray[np.float32]) -> tuple[str, float]:
@@ -118,10 +184,15 @@ def stream(running: RunningServer, audio: NDArray[np.float32]) -> tuple[str, flo
     return asyncio.run(speak())
 
 
+def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    manifest: list[dict[str, Any]] = json.loads((folder / "manifest.json").read_text("utf-8"))
+    return manifest
+
+
 def measure(hear: Callable[[NDArray[np.float32]], tuple[str, float]], folder: Path) -> list[Clip]:
     """Have every clip of the folder's manifest transcript: its text, and the seconds it took."""
     clips = []
-    for entry in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
+    for entry in read_manifest(folder):
         transcript, seconds = hear(read_wav(folder / entry["file"], SAMPLE_RATE))
         said = spoken_words(entry["text"])
         errors = word_errors(said, spoken_words(transcript))
@@ -132,14 +203,35 @@ def measure(hear: Callable[[NDArray[np.float32]], tuple[str, float]], folder: Pa
     return clips
 
 
+def in_summary(clips: Sequence[Comparison]) -> dict[str, Any]:
+    return {
+        "clips": len(clips),
+        "words": sum(clip.words for clip in clips),
+        "errors": sum(clip.errors for clip in clips),
+        "whole_errors": sum(clip.whole_errors for clip in clips),
+        "clips_with_errors": sum(clip.errors > 0 for clip in clips),
+        "whole_clips_with_errors": sum(clip.whole_errors > 0 for clip in clips),
+        "cpu_first_median": median([clip.first for clip in clips]),
+        "cpu_last_median": median([clip.last for clip in clips]),
+        "cpu_last_p95": p95([clip.last for clip in clips]),
+        "cpu_whole_median": median([clip.whole_seconds for clip in clips]),
+        "cpu_whole_p95": p95([clip.whole_seconds for clip in clips]),
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Word error rate and time of each recording.")
     parser.add_argument("--audio", type=Path, default=RECORDINGS, help="folder with manifest.json")
     parser.add_argument("--model", default=Settings().whisper_model, help="as --whisper_model")
     parser.add_argument("--streamed", action="store_true", help="through the program's port")
+    parser.add_argument("--compare", action="store_true", help="with Whisper's whole window")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes every core")
     parser.add_argument("--json", type=Path, help="file for the result")
     options = parser.parse_args(arguments)
+    if options.compare:
+        comparisons = compare(options.model, options.threads, options.audio)
+        report(in_summary(comparisons), [asdict(each) for each in comparisons], options.json)
+        return
     settings = Settings(whisper_model=options.model, threads=options.threads)
     if options.streamed:
         flags = ("--whisper_model", options.model, "--threads", str(options.threads))

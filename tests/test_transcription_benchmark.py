@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.transcription import spoken_words, word_errors
+from benchmarks.transcription import Comparison, in_summary, spoken_words, word_errors
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,15 @@ def test_numbers_case_and_punctuation_are_evened_out(written: str, words: list[s
 )
 def test_errors_are_the_fewest_changes(said: str, heard: str, errors: int) -> None:
     assert word_errors(said.split(), heard.split()) == errors
+
+
+def test_two_ways_to_transcribe_are_told_apart() -> None:
+    clips = [
+        Comparison("a", 10, 2, 1, first=0.1, last=0.1, whole_seconds=0.4),
+        Comparison("b", 5, 0, 3, first=0.2, last=0.6, whole_seconds=0.5),
+        Comparison("c", 0, 0, 0, first=0.3, last=0.3, whole_seconds=0.6),
+    ]
+    summary = in_summary(clips)
+    assert (summary["errors"], summary["whole_errors"], summary["words"]) == (2, 4, 15)
+    assert (summary["clips_with_errors"], summary["whole_clips_with_errors"]) == (1, 2)
+    assert (summary["cpu_first_median"], summary["cpu_last_median"]) == (0.2, 0.3)

@@ -193,6 +193,8 @@ class FasterWhisper:
         cancelled: Callable[[], bool] = lambda: False,
     ) -> list[Transcript]:
         """See `Transcriber.transcribe`. `cancelled` is asked between decodings."""
+        if self._model is None:
+            raise ModelError("The speech recogniser is closed.")
         found = [NOTHING_HEARD] * len(requests)
         audible = [i for i, request in enumerate(requests) if guards.is_audible(request.audio)]
         for group in self._alike(requests, audible):
