@@ -39,6 +39,9 @@ class Ear:
     def warm_up(self) -> None:
         pass
 
+    def prepare(self, language: str | None) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
