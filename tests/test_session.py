@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.messages import (
+    ClauseSpoken,
+    Commit,
     ReplyEnded,
     ReplyFailed,
     ReplyText,
@@ -126,19 +128,62 @@ def test_a_silent_language_model_ends_in_an_error() -> None:
     assert [f["status"] for f in world.endings()[1]] == ["ERROR"]
 
 
-def test_a_restarted_language_model_ends_the_turn_in_one_error() -> None:
+def test_a_restarted_language_model_is_asked_again_and_answers() -> None:
     world = World()
     world.model_dies = True
     world.speak(1.2)
     world.silence(1.0)
-    world.take(world.session.language_model_restarted())
     world.model_dies = False
+    # The question comes with its commit, so it is not part of what is handed over before.
+    assert world.session.history() == ()
+    world.take(world.session.language_model_restarted(world.now))
     world.say(ReplyEnded("s", 1, 1, "too late", world.now))
+    world.silence(3.0)
+    [first, again] = world.commits()
+    assert (first.text, again.text) == ("what time is it", "what time is it")
+    assert again.revision > first.revision
+    assert [f["llm_output"] for f in world.endings()[1]] == [[f"answer 1.{again.revision}"]]
+    assert again in world.to_voice
+    assert world.session.history()[0] == ("user", "what time is it")
+
+
+def test_a_language_model_that_dies_of_a_turn_twice_ends_it_in_one_error() -> None:
+    world = World()
+    world.model_dies = True
+    world.speak(1.2)
     world.silence(1.0)
+    for _ in range(3):
+        world.take(world.session.language_model_restarted(world.now))
+        world.silence(1.0)
     assert [f.get("status") for f in world.endings()[1]] == ["ERROR"]
+    assert len(world.commits()) == 2
+    assert world.session.history() == ()  # or it would stand twice in the next prompt
+    world.model_dies = False
     world.speak(1.0, "hello again my friend")
     world.silence(3.0)
     assert len(world.endings()) == 2
+
+
+def test_a_restarted_voice_says_what_did_not_sound() -> None:
+    world = World(listens=False)
+    world.reply_text = "It is noon. And it is late."
+    world.speak(1.2)
+    world.silence(1.0)
+    revision = world.commits()[0].revision
+    world.say(SpeechStarted("s", 1, world.now, world.now))
+    world.say(ClauseSpoken("s", 1, "It is noon.", world.now))
+    world.say(ClauseSpoken("s", 1, " And it is late.", world.now))
+    world.to_voice.clear()
+    world.take(world.session.voice_restarted(world.now))
+    kinds = [type(message) for message in world.to_voice]
+    assert kinds == [Commit, ReplyText, ReplyEnded]
+    text = world.to_voice[1]
+    assert isinstance(text, ReplyText)
+    assert (text.revision, text.text) == (revision, " And it is late.")
+    # A clause that ends the voice's process twice is given up.
+    world.to_voice.clear()
+    world.take(world.session.voice_restarted(world.now))
+    assert world.to_voice == []
 
 
 def test_a_failed_reply_is_told() -> None:
@@ -324,7 +369,7 @@ def test_every_turn_ends_once_and_nothing_withdrawn_leaks(
         elif step == "nothing":
             world.run(seconds)
         elif step == "model":
-            world.take(world.session.language_model_restarted())
+            world.take(world.session.language_model_restarted(world.now))
         elif step == "voice":
             world.take(world.session.voice_restarted(world.now))
         elif step == "end_turn":
@@ -335,17 +380,22 @@ def test_every_turn_ends_once_and_nothing_withdrawn_leaks(
             world.take(world.session.say(f"typed words number {count}", world.now))
     world.silence(25.0)
 
-    committed = [commit.turn for commit in world.commits()]
+    # A turn is committed again, as a revision of its own, when the language model was lost.
+    committed = list(dict.fromkeys(commit.turn for commit in world.commits()))
     endings = world.endings()
     assert committed == sorted(set(committed))
     assert sorted(endings) == committed
     assert all(len(ends) == 1 for ends in endings.values())
     assert [fields["turn"] for fields in world.finals()] == committed
     commit_of = {commit.turn: commit for commit in world.commits()}
+    assert len(world.commits()) == len({(c.turn, c.revision) for c in world.commits()})
+    assert len(world.commits()) <= 2 * len(committed)
     for fields in world.told:
         for text in fields.get("llm_output", []):
             turn = fields["turn"]
-            assert text in ("", "answer", f"answer {turn}.{commit_of[turn].revision}")
+            revisions = {c.revision for c in world.commits() if c.turn == turn}
+            answers = {f"answer {turn}.{revision}" for revision in revisions}
+            assert text in {"", "answer", *answers}
     for message in world.to_voice:
         if isinstance(message, Withdrawal) and message.turn in commit_of:
             assert message.revision < commit_of[message.turn].revision

@@ -14,6 +14,7 @@ from fusion.messages import (
     ClauseSpoken,
     Commit,
     Interruption,
+    ReplyEnded,
     ReplyFailed,
     ReplyProgress,
     ReplyText,
@@ -70,6 +71,8 @@ class _Reply:
     first_clause_at: float | None = None
     first_sound_at: float | None = None
     timeline_sent: bool = False
+    asked_again: bool = False
+    said_again: bool = False
 
     @property
     def begun(self) -> str:
@@ -148,10 +151,15 @@ class Answers:
         )
 
     def history(self) -> tuple[tuple[str, str], ...]:
-        """The conversation so far as (role, text): what was said, and what was played."""
+        """The conversation so far as (role, text): what was said, and what was played.
+
+        A question that still waits for its answer is not part of it: it is asked with its commit.
+        """
+        waiting = {reply.turn for reply in self._replies.values() if not reply.answered}
         turns = [
             part
-            for question, answer in self._said.values()
+            for turn, (question, answer) in self._said.items()
+            if turn not in waiting
             for part in (("user", question), ("assistant", answer))
             if part[1]
         ]
@@ -241,20 +249,50 @@ class Answers:
             return []
         return self._take(reply, message, now)
 
-    def language_model_restarted(self) -> list[Event]:
-        """Its state is gone: what waited for it has failed, what it made ahead is void."""
+    def language_model_restarted(self, now: float) -> list[Event]:
+        """Its state is gone: ask again, once, what waited for it and was not heard in part."""
         self._speculations.clear()
-        waiting = [r for r in self._replies.values() if not r.complete]
-        return [event for reply in waiting for event in self._fail(reply, RESTARTED)]
-
-    def voice_restarted(self, now: float) -> list[Event]:
-        """Its sound is gone: nothing more will sound of the replies under way."""
         events: list[Event] = []
         for reply in list(self._replies.values()):
-            if not reply.silent:
+            if reply.complete or reply.interrupted_at is not None:
+                continue
+            if reply.asked_again or reply.clauses:
+                events += self._fail(reply, RESTARTED)
+            elif not reply.answered:
+                events += self._ask_again(reply, now)
+        return events
+
+    def _ask_again(self, reply: _Reply, now: float) -> list[Event]:
+        """Begin the reply anew: a revision of its own parts it from what was made of it before."""
+        reply.asked_again, reply.speculative = True, False
+        reply.revision += 1
+        reply.text, reply.first_token_at, reply.progress_at = "", None, now
+        commit = Commit(self._session, reply.turn, reply.revision, reply.question)
+        return [ToLanguageModel(commit), ToVoice(commit)]
+
+    def voice_restarted(self, now: float) -> list[Event]:
+        """Its sound is gone: let it say, once, what did not sound of the replies under way."""
+        events: list[Event] = []
+        for reply in list(self._replies.values()):
+            if not reply.silent and reply.interrupted_at is None and not reply.said_again:
+                events += self._say_again(reply, now)
+            elif not reply.silent:
                 said = None if reply.interrupted_at is None else reply.begun
                 ended = SpeechEnded(self._session, reply.turn, said, now)
                 events += self._take(reply, ended, now)
+        return events
+
+    def _say_again(self, reply: _Reply, now: float) -> list[Event]:
+        """Give the voice the text from the clause on that was being said when it was lost."""
+        reply.said_again, reply.progress_at = True, now
+        reply.clauses = reply.clauses[:-1]
+        rest = reply.text[sum(len(clause.text) for clause in reply.clauses) :]
+        key = (self._session, reply.turn, reply.revision)
+        events: list[Event] = [ToVoice(Commit(*key, reply.question))]
+        if rest:
+            events.append(ToVoice(ReplyText(*key, rest, now)))
+        if reply.complete:
+            events.append(ToVoice(ReplyEnded(*key, rest, now)))
         return events
 
     def _take(
@@ -360,6 +398,7 @@ class Answers:
         if reply.answered:
             return []
         reply.answered = reply.silent = True
+        self._said.pop(reply.turn, None)  # whoever asks again would have asked it twice
         return [self._client.error(reply.turn, reason), ToVoice(self._stop(reply))]
 
     def _stop(self, reply: _Reply) -> Interruption:

@@ -369,12 +369,13 @@ class TranscriptionServer:
         before, self._restart_counts = self._restart_counts, self._restart_counts_now()
         if before == self._restart_counts:
             return
+        now = time.monotonic()
         for client in list(self._clients.values()):
             self._introduce(client)
             if before[0] != self._restart_counts[0]:
-                self._carry_out(client, client.session.language_model_restarted())
+                self._carry_out(client, client.session.language_model_restarted(now))
             if before[1] != self._restart_counts[1]:
-                self._carry_out(client, client.session.voice_restarted(time.monotonic()))
+                self._carry_out(client, client.session.voice_restarted(now))
 
     def _restart_counts_now(self) -> tuple[int, int]:
         count = self._status.restart_count

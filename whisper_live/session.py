@@ -188,9 +188,9 @@ class Session:
             self._overlap.follow(self._answers.speech(now))
         return self._in_order(events)
 
-    def language_model_restarted(self) -> list[Event]:
+    def language_model_restarted(self, now: float) -> list[Event]:
         """Its process was replaced by a new one, which knows nothing of this session's turns."""
-        return self._in_order(self._answers.language_model_restarted())
+        return self._in_order(self._answers.language_model_restarted(now))
 
     def voice_restarted(self, now: float) -> list[Event]:
         """Likewise for the voice."""
