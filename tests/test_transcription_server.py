@@ -29,9 +29,6 @@ class Ear:
     languages = frozenset({"en"})
     max_batch = 1
 
-    def prepare(self, language: str | None) -> None:
-        pass
-
     def transcribe(
         self,
         requests: Sequence[TranscriptionRequest],

@@ -63,9 +63,6 @@ class Ear:
     languages = frozenset({"en"})
     max_batch = 1
 
-    def prepare(self, language: str | None) -> None:
-        pass
-
     def transcribe(
         self,
         requests: Sequence[TranscriptionRequest],
@@ -115,9 +112,6 @@ class Hum:
     max_concurrent = 1
     speakers = ()
     languages = ("en",)
-
-    def prepare(self, language: str) -> None:
-        pass
 
     def synthesize(
         self,
