@@ -286,9 +286,21 @@ class Settings:
     max_clients: int = _setting(
         4, "serving", "people served at once; more are told to WAIT", least=1
     )
+    max_connections: int = _setting(
+        256,
+        "serving",
+        "WebSockets that each port has open at once; fewer where the system allows too few files",
+        least=1,
+    )
+    max_connections_per_address: int = _setting(
+        32, "serving", "how many of them one client address may have", least=1
+    )
+    max_handshakes_per_minute: int = _setting(
+        120, "serving", "how many of them one client address may open in a minute", least=1
+    )
     max_connection_time: float = _setting(600.0, "serving", "seconds a client may stay", least=1)
     handshake_timeout: float = _setting(
-        10.0, "serving", "seconds to send the first message in", least=0.1
+        10.0, "serving", "seconds to send the headers in, and then the first message", least=0.1
     )
     max_message_bytes: int = _setting(
         1 << 20, "serving", "largest message a client may send", least=1024

@@ -1,10 +1,11 @@
-"""What both WebSocket ports ask and answer before a handshake. Pure but for the status."""
+"""What both WebSocket ports ask and answer before a handshake."""
 
 from __future__ import annotations
 
 import hmac
 import http
 import ipaddress
+import time
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import ServerConnection
@@ -12,6 +13,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from fusion.serving.health import Health
+from fusion.serving.limits import Connections
 from fusion.settings import Settings
 
 
@@ -29,6 +31,7 @@ class AccessPolicy:
         self._proxies += [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
         self._token = settings.token
         self._health = health
+        self.connections = Connections.of_port(settings)
 
     def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """For websockets' `process_request`: a plain HTTP answer, or None to go on."""
@@ -42,6 +45,11 @@ class AccessPolicy:
         if not self.accepts_origin(request.headers):
             sentence = "Pages of this origin may not connect; see --allowed_origins.\n"
             return connection.respond(http.HTTPStatus.FORBIDDEN, sentence)
+        refusal = self.connections.establish(
+            connection.remote_address[:2], self.client_address(connection), time.monotonic()
+        )
+        if refusal is not None:
+            return connection.respond(refusal.status, refusal.sentence)
         return None
 
     def accepts_origin(self, headers: Headers) -> bool:

@@ -1,4 +1,4 @@
-"""Sockets that listen, and a WebSocket port that takes clients in before its model is loaded."""
+"""Sockets that listen within limits, and a WebSocket port that opens before its model is loaded."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 
 from fusion.errors import ConfigurationError
 from fusion.serving import tls
 from fusion.serving.access import AccessPolicy
+from fusion.serving.limits import BACKLOG, Connections, Peer
 from fusion.settings import Settings
 
 PURPOSES = {"transcription": "transcription", "speech": "speech", "web": "the web page"}
@@ -37,7 +40,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
             listener = socket.create_server(
                 (str(address[0]), port),
                 family=family,
-                backlog=128,
+                backlog=BACKLOG,
                 dualstack_ipv6=both and socket.has_dualstack_ipv6(),
             )
             unless_all_are_open.enter_context(listener)
@@ -48,6 +51,45 @@ def listen(host: str, port: int) -> list[socket.socket]:
             listeners.append(listener)
         unless_all_are_open.pop_all()
     return listeners
+
+
+class LimitedListener(socket.socket):
+    """A listening socket that closes waiting connections to make room for newer ones.
+
+    It counts a connection from `accept` on, before any TLS handshake, until it is closed.
+    """
+
+    def __init__(self, listener: socket.socket, connections: Connections) -> None:
+        super().__init__(listener.family, listener.type, listener.proto, listener.detach())
+        self._connections = connections
+        self._accepted: dict[Peer, _Accepted] = {}
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        peer: Peer = (str(address[0]), int(address[1]))
+        accepted = _Accepted(connection, partial(self._forget, peer))
+        self._accepted[peer] = accepted
+        too_many = self._connections.opened(peer)
+        if too_many in self._accepted:
+            with contextlib.suppress(OSError):  # it is gone already
+                self._accepted[too_many].shutdown(socket.SHUT_RDWR)  # the event loop closes it
+        return accepted, address
+
+    def _forget(self, peer: Peer) -> None:
+        self._accepted.pop(peer, None)
+        self._connections.closed(peer)
+
+
+class _Accepted(socket.socket):
+    """A client's socket that tells when it is closed."""
+
+    def __init__(self, accepted: socket.socket, on_close: Callable[[], None]) -> None:
+        super().__init__(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        self._on_close = on_close
+
+    def close(self) -> None:
+        super().close()
+        self._on_close()
 
 
 def open_listeners(settings: Settings, purpose: str) -> list[socket.socket]:
@@ -86,17 +128,21 @@ async def open_port(
         serve_client = await asyncio.shield(handler)
         await serve_client(connection, access)
 
-    listeners = open_listeners(settings, purpose)
+    timeout = settings.handshake_timeout
+    context = tls.ssl_context(settings)
     servers = [
         await serve(
             on_connection,
-            sock=listener,
-            ssl=tls.ssl_context(settings),
+            sock=LimitedListener(listener, access.connections),
+            backlog=BACKLOG,
+            ssl=context,
+            ssl_handshake_timeout=timeout if context else None,
+            open_timeout=timeout,
             process_request=access.process_request,
             compression=None,
             max_size=max_size,
         )
-        for listener in listeners
+        for listener in open_listeners(settings, purpose)
     ]
     yield handler  # an error of the body comes out at once, and ends the process with its sockets
     for server in servers:

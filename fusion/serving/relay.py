@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 
 from starlette.responses import PlainTextResponse
@@ -18,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from fusion import tasks
 from fusion.serving.hosts import loopback
+from fusion.serving.limits import Connections
 from fusion.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,10 @@ KEPT_HEADERS = ("origin", "user-agent", "cookie", "authorization")
 class Relay:
     """Makes the endpoints. `context` is for ports that speak TLS, None for those that do not."""
 
-    def __init__(self, settings: Settings, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, settings: Settings, context: ssl.SSLContext | None, connections: Connections
+    ) -> None:
+        self._connections = connections
         self._settings = settings
         self._context = context
         self._host = loopback(settings.host)
@@ -40,6 +45,11 @@ class Relay:
         """A Starlette endpoint that relays to this port."""
 
         async def endpoint(client: WebSocket) -> None:
+            # The port itself looks at where the client is, which it knows from X-Forwarded-For.
+            peer = (client.client.host, client.client.port) if client.client else ("", 0)
+            if refused := self._connections.establish(peer, None, time.monotonic()):
+                await _deny(client, refused.status, refused.sentence)
+                return
             try:
                 server = await self._connect(client, port)
             except InvalidStatus as refusal:

@@ -29,8 +29,10 @@ from fusion.child_process import child_process
 from fusion.errors import ConfigurationError
 from fusion.links import Links
 from fusion.serving.health import Health
-from fusion.serving.ports import open_listeners
+from fusion.serving.limits import BACKLOG, Connections
+from fusion.serving.ports import LimitedListener, open_listeners
 from fusion.serving.relay import Relay
+from fusion.serving.timed_http import timed_http
 from fusion.serving.tls import loopback_context, ssl_context
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
@@ -75,6 +77,8 @@ class WebServer:
         self._thread: threading.Thread | None = None
         self._server: uvicorn.Server | None = None
         self._port = settings.web_port
+        # Each WebSocket has a second one, to its port.
+        self._connections = Connections.of_port(settings, descriptors=2)
 
     @property
     def port(self) -> int:
@@ -83,7 +87,10 @@ class WebServer:
     def start(self) -> None:
         """Listen. Raises ConfigurationError, when the port is taken for example."""
         context = ssl_context(self._settings)
-        listeners = open_listeners(self._settings, "web")
+        listeners = [
+            LimitedListener(listener, self._connections)
+            for listener in open_listeners(self._settings, "web")
+        ]
         self._port = listeners[0].getsockname()[1]
         self._server = uvicorn.Server(self._configuration(context))
         self._thread = tasks.thread("web", self._server.run, listeners)
@@ -108,7 +115,9 @@ class WebServer:
 
     def _configuration(self, context: ssl.SSLContext | None) -> uvicorn.Config:
         return uvicorn.Config(
-            application(self._settings, self._status),
+            application(self._settings, self._status, self._connections),
+            http=timed_http(self._settings.handshake_timeout),
+            backlog=BACKLOG,
             log_config=None,
             access_log=False,
             log_level="warning",  # below that it logs addresses, and with them keys and tokens
@@ -125,7 +134,7 @@ class WebServer:
         )
 
 
-def application(settings: Settings, status: ServiceStatus) -> ASGIApp:
+def application(settings: Settings, status: ServiceStatus, connections: Connections) -> ASGIApp:
     """The ASGI application: page, health, metrics and the two relayed sockets."""
     mimetypes.add_type("text/javascript", ".js")  # some systems' tables say text/plain
     health = Health(status)
@@ -135,7 +144,7 @@ def application(settings: Settings, status: ServiceStatus) -> ASGIApp:
         assert answer is not None  # the routes below are those that it answers
         return PlainTextResponse(answer.text, answer.status, answer.headers)
 
-    relay = Relay(settings, loopback_context(settings))
+    relay = Relay(settings, loopback_context(settings), connections)
     return _WithHeaders(
         Starlette(
             routes=[
