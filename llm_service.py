@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from fusion import tasks
+from fusion import tasks, watchdog
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError
@@ -327,9 +327,9 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     pick = links.choice.language_model
     automatic = AutomaticModel(settings, partial(load, pick=pick))
     if is_automatic(settings, pick.library):
-        started = await tasks.in_thread("load", automatic.start)
+        started = await watchdog.load("language model", automatic.start)
     else:
-        model = await tasks.in_thread("load", lambda: load(settings, pick))
+        model = await watchdog.load("language model", lambda: load(settings, pick))
         started = Started(model, model.name, str(pick))
 
     def send(message: Message) -> None:

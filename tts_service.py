@@ -19,7 +19,7 @@ from functools import partial
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from fusion import tasks
+from fusion import tasks, watchdog
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError
@@ -286,7 +286,7 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     access = AccessPolicy(settings, Health(status))
     async with open_port(settings, "speech", access=access, max_size=_MOST_HEARD) as handler:
         status.report(Service.VOICE, Phase.LOADING)
-        voice = await tasks.in_thread("load", lambda: load(settings, links.choice.voice))
+        voice = await watchdog.load("voice", lambda: load(settings, links.choice.voice))
         server = SpeechServer(voice, settings, transcription.offer)
         handler.set_result(server.handle_connection)
         status.report(Service.VOICE, Phase.READY)

@@ -47,6 +47,20 @@ class Restarts:
         return None if len(self._deaths) > len(self.DELAYS) else self.DELAYS[len(self._deaths) - 1]
 
 
+class Awake:
+    """How long the machine is awake since it last slept, or this process was stopped. Pure."""
+
+    def __init__(self, now: float) -> None:
+        self._since = self._latest = now
+
+    def look(self, now: float) -> float:
+        """Seconds awake at `now`; looks that are further apart than ten intervals part two days."""
+        if now - self._latest > 10 * CHECK_INTERVAL:
+            self._since = now
+        self._latest = now
+        return now - self._since
+
+
 class Supervisor:
     """Runs `services`, module-level functions `run(settings, links)`, in a process each.
 
@@ -75,6 +89,7 @@ class Supervisor:
         self._processes: dict[Service, SpawnProcess] = {}
         self._restarts = {service: Restarts() for service in services}
         self._due: dict[Service, float] = {}
+        self._awake = Awake(time.monotonic())
         self._reserve = _Reserve()
 
     def run(self, on_look: Callable[[], None] = lambda: None) -> int:
@@ -166,8 +181,10 @@ class Supervisor:
 
     def _kill_hung(self) -> None:
         status = self.links.status
+        awake = self._awake.look(time.monotonic())
         for service, process in self._processes.items():
-            if status.phase(service) == Phase.READY and status.silence(service) > HUNG_AFTER:
+            silence = min(status.silence(service), awake)
+            if status.phase(service) == Phase.READY and silence > HUNG_AFTER:
                 logger.error("%s hangs: no sign of life for %.0f s", service.label, HUNG_AFTER)
                 process.kill()
 

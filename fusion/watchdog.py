@@ -16,10 +16,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from fusion import tasks
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LOADING_PATIENCE = 600.0
+"""Seconds; compiling a voice for a GPU, the longest that tells no progress, takes three minutes."""
 
 TICK = 0.25
 """Seconds between two looks; a longer gap between them counts as two of these."""
@@ -66,6 +72,12 @@ class Watchdog:
             with self._lock:
                 self._calls.discard(call)
 
+    def progress(self) -> None:
+        """Say that the process goes on, as a download does that calls may wait for."""
+        with self._lock:
+            for call in self._calls:
+                call.progress()
+
     def look(self, elapsed: float) -> str | None:
         """Let `elapsed` seconds pass for all calls; a sentence about one that is overdue."""
         with self._lock:
@@ -99,3 +111,16 @@ _WATCHDOG = Watchdog(_end_process)
 
 watched = _WATCHDOG.watched
 """`Watchdog.watched` of this process: a call that is overdue ends it with exit code 1."""
+
+progress = _WATCHDOG.progress
+"""`Watchdog.progress` of this process."""
+
+
+async def load(what: str, work: Callable[[], T]) -> T:
+    """Load a model in a thread of its own: `LOADING_PATIENCE` without progress is a hang."""
+
+    def watched_work() -> T:
+        with watched(f"loading the {what}", LOADING_PATIENCE):
+            return work()
+
+    return await tasks.in_thread("load", watched_work)

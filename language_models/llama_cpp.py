@@ -34,6 +34,7 @@ from fusion.models import lookup
 from fusion.models.llms import LLMS
 from fusion.models.sources import LLM
 from fusion.settings import AUTO, Settings
+from fusion.watchdog import watched
 from language_models.base import (
     THINKING,
     Cancellation,
@@ -53,6 +54,9 @@ logger = logging.getLogger(__name__)
 # Tokens of a prompt that are computed between two looks at a cancellation, and between two tokens
 # of the other people's replies. Reading is about a tenth slower than with llama.cpp's own 512.
 BATCH_TOKENS = 32
+
+_PATIENCE = 0.8
+"""Share of `reply_timeout` that llama.cpp may go without progress."""
 
 HTTP_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
@@ -170,16 +174,16 @@ class LlamaCpp:
 
         self._pacing.enter(key)
         try:
-            self._server.handle_chat_completions(_chat_request(request, slot), receive)
+            chat = _chat_request(request, slot)
+            self._call(self._server.handle_chat_completions, chat, receive)
             while paused and not abandoned.requested:
                 self._pacing.pause(key, lambda: abandoned.requested)
                 paused = False
                 if not abandoned.requested:
                     prompt = self._render(request.messages) + text
                     rest = replace(request, max_tokens=request.max_tokens - made)
-                    self._server.handle_completions(
-                        {"prompt": prompt, **_sampling(rest, slot)}, receive
-                    )
+                    completion = {"prompt": prompt, **_sampling(rest, slot)}
+                    self._call(self._server.handle_completions, completion, receive)
         finally:
             self._pacing.leave(key)
 
@@ -254,9 +258,25 @@ class LlamaCpp:
             "cache_prompt": True,
             "id_slot": slot,
         }
-        self._server.handle_completions(request, receive)
+        self._call(self._server.handle_completions, request, receive)
         if failure:
             raise failure[0]
+
+    def _call(
+        self,
+        handle: Callable[[dict[str, Any], Callable[[Mapping[str, Any]], bool]], None],
+        request: dict[str, Any],
+        receive: Callable[[Mapping[str, Any]], bool],
+    ) -> None:
+        """Let llama.cpp work; each batch of a prompt, and each token, is progress."""
+        # Sooner than the person's patience ends: a new process can still answer within it.
+        with watched("the language model", _PATIENCE * self._settings.reply_timeout) as call:
+
+            def progress(chunk: Mapping[str, Any]) -> bool:
+                call.progress()
+                return receive(chunk)
+
+            handle(request, progress)
 
     def _render(self, messages: Sequence[ChatMessage]) -> str:
         answer = self._post("/apply-template", {"messages": _as_json(messages)})

@@ -25,12 +25,16 @@ from fusion import tasks
 from fusion.errors import ConfigurationError, ModelError
 from fusion.selection import engines_present, language_engine
 from fusion.settings import Settings
+from fusion.watchdog import watched
 from language_models.base import Cancellation, ChatMessage, Finish, GenerationRequest, Stream
 from language_models.detokenize import Detokenizer
 from language_models.library_errors import as_model_errors
 from language_models.prompts import CHATML, PHI_FORMATS, PromptFormat, StopStringFilter
 
 logger = logging.getLogger(__name__)
+
+_PATIENCE = 0.8
+"""Share of `reply_timeout` that the engine may go without a token: a restart can still answer."""
 
 ENGINE_VERSION = "0.10."
 
@@ -215,12 +219,14 @@ class TensorRTLanguageModel:
         made = 0
         cut = StopStringFilter(self._format.stop_strings)
         try:
-            for ids in self._tokens(arrivals, cancellation):
-                made += len(ids)
-                if piece := cut.push(text.push(ids)):
-                    yield piece
-                if cut.complete:
-                    return Finish.STOP
+            with watched("the language model", _PATIENCE * self._reply_timeout) as call:
+                for ids in self._tokens(arrivals, cancellation):
+                    call.progress()
+                    made += len(ids)
+                    if piece := cut.push(text.push(ids)):
+                        yield piece
+                    if cut.complete:
+                        return Finish.STOP
             if not cancellation.requested and (
                 piece := cut.push(text.finish()) + ("" if cut.complete else cut.finish())
             ):

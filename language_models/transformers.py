@@ -31,6 +31,7 @@ from fusion import cuda_graphs, tasks
 from fusion.errors import ConfigurationError, ModelError
 from fusion.selection import first_gpu
 from fusion.settings import Settings
+from fusion.watchdog import watched
 from language_models.base import (
     Cancellation,
     ChatMessage,
@@ -49,6 +50,9 @@ logger = logging.getLogger(__name__)
 
 IDLE_POLL = 1.0
 CLOSE_TIMEOUT = 10.0
+
+_PATIENCE = 60.0
+"""Seconds for one token of each reply; capturing a CUDA graph anew is the longest of it."""
 
 # torch.compile takes a minute or two the first time.
 WARM_UP_TIMEOUT = 900.0
@@ -269,7 +273,7 @@ class _Worker:
         while not self._closed.is_set():
             self._admit()
             try:
-                with as_model_errors("PyTorch"):
+                with as_model_errors("PyTorch"), watched("the language model", _PATIENCE):
                     self._read_one_piece()
                     self._step()
             except ModelError as error:

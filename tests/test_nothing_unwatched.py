@@ -124,7 +124,7 @@ async def provoke(program: Program, place: str, line: str, times: int) -> None:
                 await program.logs(line, times, 5)
 
 
-@pytest.mark.parametrize("program", list(Service), indirect=True, ids=lambda s: s.name.lower())
+@pytest.mark.parametrize("program", list(FAULTS_OF), indirect=True, ids=lambda s: s.name.lower())
 @pytest.mark.timeout(300)
 async def test_what_nobody_expected_ends_the_process_which_comes_back(program: Program) -> None:
     service = Service[os.environ["FAULTS"]]
@@ -141,6 +141,24 @@ async def test_what_nobody_expected_ends_the_process_which_comes_back(program: P
     assert log.count("KeyError: 'planted'") == len(FAULTS_OF[service]) == log.count(" died (")
     ends = re.findall("ended by an error in its (.*)", log)
     assert ends == [ENDS_IN.get(place, place) for place in FAULTS_OF[service]]
+
+
+@pytest.mark.parametrize("program", [None], indirect=True, ids=["all"])
+async def test_what_hangs_is_ended_and_answers_after_its_restart(program: Program) -> None:
+    program.running.start(60)
+    async with talk(program.server, ready_timeout=20) as conversation:
+        program.file.write_text("hang of voice")
+        # Its process is ended in the middle of the turn, which is said all the same.
+        assert heard(await converse(conversation, aloud=False))
+    assert program.running.log.count("the voice hangs: no progress for 1 s") == 1
+    program.file.write_text("hang of transcribe-1")
+    with contextlib.suppress(ConnectionClosed, FusionError, AssertionError):
+        async with talk(program.server, ready_timeout=20) as conversation:
+            await converse(conversation, aloud=True)
+    assert await program.logs("the transcriber hangs", 1, 30), program.running.log
+    program.running.wait_until_ready()
+    await is_answered(program)
+    assert program.running.log.count(" died (exit code 1)") == 2
 
 
 @pytest.mark.parametrize("program", [None], indirect=True, ids=["all"])

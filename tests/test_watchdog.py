@@ -5,13 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusion.settings import Settings
+from fusion.supervisor import Awake
 from fusion.watchdog import TICK, Watchdog
+from language_models import llama_cpp
 
 ROOT = Path(__file__).parent.parent
 
@@ -96,3 +101,28 @@ def test_a_process_that_slept_is_not_ended_and_one_that_hangs_is() -> None:
     assert result.stdout == "slept well\n"
     assert result.returncode == 1
     assert "another call hangs" in result.stderr
+
+
+def test_a_machine_that_slept_is_awake_anew() -> None:
+    awake = Awake(100.0)
+    assert awake.look(101.0) == 1.0
+    assert awake.look(102.0) == 2.0
+    assert awake.look(167.0) == 0.0  # nobody looked for 65 s: nobody ran
+    assert awake.look(168.0) == 1.0
+
+
+def test_llama_cpp_is_watched_and_each_chunk_is_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    watchdog = Watchdog(lambda sentence: None)
+    monkeypatch.setattr(llama_cpp, "watched", watchdog.watched)
+    model = object.__new__(llama_cpp.LlamaCpp)
+    model._settings = Settings()
+    looks: list[str | None] = []
+
+    def handle(request: dict[str, Any], receive: Callable[[Mapping[str, Any]], bool]) -> None:
+        looks.append(watchdog.look(20.0))
+        receive({})
+        looks.append(watchdog.look(20.0))
+        looks.append(watchdog.look(20.0))
+
+    model._call(handle, {}, lambda chunk: False)
+    assert looks == [None, None, "the language model hangs: no progress for 24 s"]

@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 from fusion import tasks
 from fusion.audio import SPEECH_RATE
 from fusion.errors import ModelError
+from fusion.watchdog import watched
 from voices.base import (
     Voice,
 )
 from voices.speech import Speech, SpokenClause
+
+# Seconds that a voice may be silent in the middle of a clause: Kokoro, the slowest, takes eight.
+_PATIENCE = 40.0
 
 
 class Synthesis:
@@ -74,13 +78,15 @@ class Synthesis:
     def _speak(self, speech: Speech, clause: SpokenClause, speaker: str, language: str) -> None:
         """In a worker thread: speak one clause, resampled piece by piece."""
         stream = soxr.ResampleStream(self._voice.sample_rate, SPEECH_RATE, 1, dtype="float32")
-        for sound in self._voice.synthesize(
-            clause.words,
-            language=language,
-            speaker=speaker,
-            cancelled=lambda: speech.cancelled or clause.broken,
-        ):
-            self._hand_over(speech, clause, stream.resample_chunk(sound))
+        with watched("the voice", _PATIENCE) as call:
+            for sound in self._voice.synthesize(
+                clause.words,
+                language=language,
+                speaker=speaker,
+                cancelled=lambda: speech.cancelled or clause.broken,
+            ):
+                call.progress()
+                self._hand_over(speech, clause, stream.resample_chunk(sound))
         rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
         self._hand_over(speech, clause, rest, finished=True)
 

@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fusion import tasks
+from fusion.audio import SAMPLE_RATE
 from fusion.errors import ModelError
+from fusion.watchdog import watched
 from whisper_live.events import Priority, Transcribe
 from whisper_live.transcribers.base import (
     NOTHING_HEARD,
@@ -29,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 # Threads wake to look whether they are still wanted.
 _WAIT = 1.0
+
+# Seconds that a transcription may take beside those of its audio: a hundred times what it does.
+_PATIENCE = 30.0
 
 
 @dataclass(eq=False)
@@ -103,8 +108,10 @@ class Scheduler:
         while (batch := self._take(first)) is not None:
             given_up = _GivenUp(self, batch[0].priority)
             results: Sequence[Transcript | None]
+            seconds = sum(len(job.request.audio) for job in batch) / SAMPLE_RATE
             try:
-                results = self._transcriber.transcribe([job.request for job in batch], given_up)
+                with watched("the transcriber", _PATIENCE + seconds):
+                    results = self._transcriber.transcribe([job.request for job in batch], given_up)
             except ModelError as error:
                 logger.error("a transcription failed: %s", error)
                 results = [None] * len(batch)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from fusion import tasks
+from fusion import tasks, watchdog
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError, ProtocolError
@@ -418,8 +418,8 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
             return
         status.report(Service.TRANSCRIPTION, Phase.LOADING)
         pick = links.choice.transcription
-        transcriber = await tasks.in_thread("load", lambda: load(settings, pick))
-        detector = await tasks.in_thread("load", lambda: load_turn_detector(settings))
+        transcriber = await watchdog.load("transcriber", lambda: load(settings, pick))
+        detector = await watchdog.load("turn detector", lambda: load_turn_detector(settings))
         server = TranscriptionServer(settings, status, transcriber, detector, language_model, voice)
         handler.set_result(server.handle_connection)
         status.report(Service.TRANSCRIPTION, Phase.READY)

@@ -18,9 +18,13 @@ from fusion.audio import SAMPLE_RATE
 from fusion.errors import ModelError
 from fusion.models.lookup import resolve
 from fusion.settings import Settings
+from fusion.watchdog import watched
 
 MODEL = "smart-turn-v3.2"
 SECONDS = 8
+
+_PATIENCE = 30.0
+"""Seconds for a prediction that takes a tenth of one."""
 BANDS = 80
 HOP = 160
 FFT = 400
@@ -71,7 +75,8 @@ class SmartTurn:
         """
         features = log_mel(last_seconds(audio))[np.newaxis]
         try:
-            [output] = self._session.run(None, {"input_features": features})
+            with watched("the turn detector", _PATIENCE):
+                [output] = self._session.run(None, {"input_features": features})
         except _RUN_ERRORS as error:
             raise ModelError(f"The turn detector failed: {error}") from error
         return float(output.ravel()[0])

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from fusion import tasks
+from fusion import tasks, watchdog
 from fusion.models import hub
 
 WHISPER = "whisper"
@@ -119,9 +119,13 @@ class Meter:
         self._total = total
         self._progress = progress
         self._told = 0
+        self._done = 0
 
     def at(self, done: int) -> None:
         """Take the bytes that are there by now."""
+        if done > self._done:
+            self._done = done
+            watchdog.progress()
         percent = min(100, 100 * done // self._total)
         if percent >= self._told + 10:
             self._told = percent - percent % 10
