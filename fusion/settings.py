@@ -176,13 +176,16 @@ class Settings:
         "", "GPU models", "file with a speaker embedding; empty: the library's own voice"
     )
     whisperspeech_instances: int = _setting(
-        1,
+        0,
         "GPU models",
-        "WhisperSpeech copies in GPU memory: how many people it speaks to at once",
-        least=1,
+        "how many clauses WhisperSpeech speaks at once, in one batch, 0.1 GB of GPU memory each; "
+        "0 is as many as --max_clients",
+        least=0,
     )
     torch_compile: bool = _setting(
-        True, "GPU models", "compile WhisperSpeech and transformers models with torch.compile"
+        True,
+        "GPU models",
+        "compile WhisperSpeech (GPU kernels, CUDA graphs) and transformers models (torch.compile)",
     )
 
     # -- conversation -------------------------------------------------------------------------

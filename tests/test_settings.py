@@ -41,7 +41,7 @@ def test_every_default_is_allowed() -> None:
     ("argument", "sentence"),
     [
         ("--max_clients=0", "--max_clients: 0 is out of range: it must be 1 or more"),
-        ("--whisperspeech-instances=0", "0 is out of range: it must be 1 or more"),
+        ("--whisperspeech-instances=-1", "-1 is out of range: it must be 0 or more"),
         ("--vad_threshold=nan", "--vad_threshold: nan is out of range: it must be 0.01 to 1"),
         ("--longest_segment=45", "45 is out of range: it must be 5 to 30"),
         ("--speech_port=-1", "-1 is out of range: it must be 0 to 65535"),

@@ -1,6 +1,6 @@
 """The PyTorch model on a GPU: CUDA graphs and batching, with random weights.
 
-They show whether the machinery is right and need no download; how fast it is, `benchmarks/gpu.py`
+They show whether the machinery is right and need no download; how fast it is, `benchmarks/gpu`
 says. What a model says is tested on CPU, in test_transformers.py.
 """
 
