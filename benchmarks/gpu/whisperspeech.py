@@ -22,6 +22,10 @@ from benchmarks.gpu.timing import Figures, seconds
 from fusion.settings import Settings
 from tests.whisperspeech.files import PUBLISHED, Library, go_offline, save_models
 from voices import whisperspeech
+from voices.whisperspeech.checkpoints import load_models
+from voices.whisperspeech.graphs import Graphs
+from voices.whisperspeech.kernel_check import fastest_operations
+from voices.whisperspeech.stages import AcousticStage, SemanticStage, Stage
 from voices.whisperspeech.utterance import Utterance
 
 _PEOPLE = (1, 4, 16, 64)
@@ -33,6 +37,7 @@ _TEXTS = (
 )
 """Clauses as a language model writes them: 1.5 to 4 s of speech."""
 _RUNS = 8
+_STEPS = 50
 _TOKENS_A_SECOND = 25
 
 
@@ -69,6 +74,7 @@ def measure(_: argparse.Namespace) -> Figures:
         go_offline(folder, patch)
         save_models(folder, PUBLISHED)
         figures = {f"ours, {name}": figure for name, figure in _measure_ours(folder).items()}
+        figures |= _measure_steps(folder)
         for name, figure in _measure_library(folder).items():
             figures[f"library, {name}"] = figure
     factor = figures["library, seconds of work a second of sound"]
@@ -78,20 +84,48 @@ def measure(_: argparse.Namespace) -> Figures:
     return figures
 
 
-def _measure_ours(folder: Path) -> Figures:
-    voice: Any = whisperspeech.load(
-        Settings(
-            whisperspeech_t2s=str(folder / "t2s.model"),
-            whisperspeech_s2a=str(folder / "s2a.model"),
-            whisperspeech_instances=max(_PEOPLE),
-        )
+def _settings(folder: Path) -> Settings:
+    return Settings(
+        whisperspeech_t2s=str(folder / "t2s.model"),
+        whisperspeech_s2a=str(folder / "s2a.model"),
+        whisperspeech_instances=max(_PEOPLE),
     )
+
+
+def _measure_ours(folder: Path) -> Figures:
+    voice: Any = whisperspeech.load(_settings(folder))
     figures = {"s to compile": seconds(voice.warm_up, repeats=1)}
     for people in _PEOPLE:
         for name, figure in _speak(voice.engine, people).items():
             figures[f"{people} at once: {name}"] = figure
     figures["GB of GPU memory"] = torch.cuda.max_memory_reserved() / 1e9
     voice.close()
+    return figures
+
+
+def _measure_steps(folder: Path) -> Figures:
+    """Milliseconds a step of each model takes, alone, after the first fifty."""
+    models = load_models(_settings(folder))
+    operations = fastest_operations(models.device)
+    graphs = Graphs(recorded=True)
+    figures: Figures = {}
+    with torch.no_grad():
+        semantic = SemanticStage(models.t2s, max(_PEOPLE), graphs, operations)
+        acoustic = AcousticStage(models.s2a, models.speaker, max(_PEOPLE), graphs, operations)
+        for people in _PEOPLE:
+            semantic.admit([(row, _TEXTS[1], "en") for row in range(people)])
+            acoustic.admit([(row, range(100)) for row in range(people)])
+            for name, stage in (("semantic", semantic), ("acoustic", acoustic)):
+                rows: list[tuple[int, Any]] = [(row, None) for row in range(people)]
+
+                def steps(stage: Stage = stage, rows: list[tuple[int, Any]] = rows) -> None:
+                    for _ in range(_STEPS):
+                        stage.step(rows)
+
+                steps()
+                took = seconds(steps, repeats=1) / _STEPS
+                figures[f"{people} at once: ms a step of the {name} model"] = 1000 * took
+                stage.reset()
     return figures
 
 
