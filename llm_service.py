@@ -1,8 +1,8 @@
 """Process 2: transcripts in, reply text out.
 
 Each session has a `Conversation`, each reply a `Generation` that runs in a thread of its own and
-can be stopped at any token. Replies to speculations are made ahead of time; a commit adopts the one
-that is already under way, or complete.
+can be stopped at any token. Replies to speculations are made before the commit, which adopts the
+one that is already under way, or complete.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ class LanguageModelService:
             self._tell(generation, ended)
 
     def _fail(self, generation: Generation, error: ModelError) -> None:
-        """End the turn; work ahead of time that failed is done again when its turn is committed."""
+        """End the turn; speculation that failed is done again when its turn is committed."""
         logger.warning("a reply failed: %s", error)
         with self._lock:
             if generation.priority == Priority.COMMITTED:

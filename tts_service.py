@@ -154,9 +154,9 @@ class SpeechServer:
         if client.connection is not None and client.keyed:
             client.pending_events.append({"event": "flush", "turn": turn})
         if speech is not None:
-            client.farewell = reply_end(speech, interrupted=True)
+            client.last_word = reply_end(speech, interrupted=True)
             if client.connection is not None and client.keyed:
-                client.pending_events.append(client.farewell)
+                client.pending_events.append(client.last_word)
         client.changed.set()
 
     # -- the voice -----------------------------------------------------------------------------

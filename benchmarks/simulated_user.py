@@ -118,9 +118,9 @@ class SimulatedUser:
             return np.zeros(CHUNK, np.float32)
         sound = self.playback.between(until - CHUNK_SECONDS, until)
         resampled = soxr.resample(sound, SPEECH_RATE, SAMPLE_RATE)[:CHUNK]
-        heard: Samples = np.zeros(CHUNK, np.float32)
-        heard[: len(resampled)] = self._echo * resampled
-        return heard
+        picked_up: Samples = np.zeros(CHUNK, np.float32)
+        picked_up[: len(resampled)] = self._echo * resampled
+        return picked_up
 
     async def _collect(self) -> None:
         async for event in self.conversation.events():

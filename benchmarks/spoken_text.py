@@ -53,7 +53,7 @@ _ORDINALS = {
 # fmt: on
 _MONEY = {"$": "dollar", "€": "euro", "£": "pound", "₹": "rupee"}
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+"
-# What a recogniser may write for what it heard, on both sides of the comparison.
+# What a recogniser may write for what it got, on both sides of the comparison.
 _SPELLINGS: tuple[tuple[str, str], ...] = (
     (r"(\d),(?=\d{3}(?!\d))", r"\1"),
     (r"(?<![\d.])\.(\d)", r"0.\1"),
@@ -281,7 +281,7 @@ def summary(results: Sequence[Result]) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Written sentences, spoken and heard back.")
+    parser = argparse.ArgumentParser(description="Written sentences, spoken and transcribed back.")
     parser.add_argument("--before", type=Path, help="a file with another speakable() to compare")
     parser.add_argument("--model", default="base", help="as --whisper_model")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes every core")

@@ -44,7 +44,7 @@ TOGETHER = 4
 LONGEST_STOP = 1.0
 """Seconds that a cancelled generation may still take."""
 
-SETTLE = 6.0
+REST = 6.0
 """Seconds after which a model has said in the log if a cancellation was never answered."""
 
 
@@ -79,7 +79,7 @@ def _language_model(settings: Settings, choice: Choice) -> Iterator[str]:
     model: LanguageModel = module(LANGUAGE_MODELS, choice.language_model).load(settings)
     model.warm_up()
     yield from check_language_model(model)
-    time.sleep(SETTLE)
+    time.sleep(REST)
     model.close()
 
 
@@ -100,15 +100,15 @@ def check_transcription(
     yield f"{transcriber.name}: two sentences one by one in {_since(begun)}"
     share = len(_words(SENTENCE) & _words(alone[0])) / len(_words(SENTENCE))
     if share < 0.7:
-        raise ModelError(f"{transcriber.name} heard {alone[0]!r} for {SENTENCE!r}.")
+        raise ModelError(f"{transcriber.name} wrote {alone[0]!r} for {SENTENCE!r}.")
     # In turns, so that a text that comes back to the wrong client is seen.
     turns = [number % len(requests) for number in range(transcriber.max_batch)]
     begun = time.monotonic()
     together = transcriber.transcribe([requests[turn] for turn in turns])
     yield f"{transcriber.max_batch} windows together in {_since(begun)}"
-    for turn, heard in zip(turns, together, strict=True):
-        if heard.text != alone[turn]:
-            raise ModelError(f"{transcriber.name} heard {heard.text!r} in a batch.")
+    for turn, transcript in zip(turns, together, strict=True):
+        if transcript.text != alone[turn]:
+            raise ModelError(f"{transcriber.name} wrote {transcript.text!r} in a batch.")
     begun = time.monotonic()
     transcriber.transcribe(requests[:1], lambda: True)
     _stopped_soon(transcriber.name, begun)

@@ -69,7 +69,7 @@ class Backlog:
         else the oldest of all, else the new one itself if it is provisional.
 
         A session's end takes the place of all that still waits for that session, and is always
-        taken; nothing is left of a session that the receiver has not heard of. Raises
+        taken; nothing is left of a session that the receiver does not know. Raises
         ChannelFullError for another essential message when there is no room left at all.
         """
         if isinstance(message, SessionEnded):

@@ -1,7 +1,7 @@
 """What the three processes say to one another.
 
 Every message is an immutable value that names its session. A *turn* is one thing that the person
-says and its reply; a *revision* is one hearing of a turn. Turns count from 1 within a session,
+says and its reply; a *revision* is one transcript of a turn. Turns count from 1 within a session,
 revisions from 1 within a turn. Times are `time.monotonic()` seconds, one clock for all processes
 of a machine.
 
@@ -46,7 +46,7 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Speculation:
-    """A revision that may be the whole utterance: work on it, but let nothing be heard yet."""
+    """A revision that may be the whole utterance: work on it, but let nothing be played yet."""
 
     session: str
     turn: int
@@ -56,7 +56,7 @@ class Speculation:
 
 @dataclass(frozen=True)
 class Commit:
-    """The person is done and this revision is what they said: the reply may be heard."""
+    """The person is done and this revision is what they said: the reply may be played."""
 
     session: str
     turn: int

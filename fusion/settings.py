@@ -270,7 +270,7 @@ class Settings:
     buffer_lead: float = _setting(
         0.6,
         "interruption",
-        "seconds of sound a client is sent before it is due to be heard",
+        "seconds of sound a client is sent before it is due to be played",
         least=0.05,
         old="sound_ahead",
     )

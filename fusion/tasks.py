@@ -81,7 +81,7 @@ async def in_thread(name: str, work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(error: Exception | None, result: T | None) -> None:
+    def finish(error: Exception | None, result: T | None) -> None:
         if future.cancelled():
             return
         if error is not None:
@@ -95,7 +95,7 @@ async def in_thread(name: str, work: Callable[[], T]) -> T:
             result = work()
         except Exception as raised:  # noqa: BLE001 - it is raised where the result is awaited
             error = raised
-        call_in(loop, settle, error, result)
+        call_in(loop, finish, error, result)
 
     thread(name, in_its_thread).start()
     return await future

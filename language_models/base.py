@@ -116,3 +116,11 @@ class LanguageModel(Protocol):
 
     def close(self) -> None:
         """Release the model. Idempotent."""
+
+
+def patience(reply_timeout: float) -> float:
+    """Seconds that a library may go without progress before it counts as hung.
+
+    Less than a person's patience, so that a restarted process can still answer within it.
+    """
+    return max(5.0, 0.8 * reply_timeout)

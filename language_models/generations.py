@@ -1,7 +1,7 @@
 """Which generation runs next when several people share one language model. Pure.
 
 Work that somebody waits for goes first: committed turns, in the order in which they came. Work
-done ahead of time fills what is left, and is the first to stop when the machine is busy.
+done before a commit fills what is left, and is the first to stop when the machine is busy.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Generations:
         self.running: list[Generation] = []
 
     def add(self, generation: Generation) -> None:
-        """Queue a generation. Newer work ahead of time replaces older of the same session."""
+        """Queue a generation. Newer speculation replaces older of the same session."""
         if generation.priority != Priority.COMMITTED:
             for older in self.of_session(generation.session):
                 if older.priority >= generation.priority:
@@ -79,7 +79,7 @@ class Generations:
     def next(self) -> Generation | None:
         """The generation to start now, moved to `running`; None when nothing may start.
 
-        Stops work done ahead of time that stands in the way of a committed turn.
+        Stop speculative work that stands in the way of a committed turn.
         """
         self.waiting.sort(key=lambda generation: generation.priority)
         for generation in self.waiting:

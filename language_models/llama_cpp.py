@@ -44,6 +44,7 @@ from language_models.base import (
     LanguageModel,
     Stream,
     Thinking,
+    patience,
 )
 from language_models.library_errors import as_model_errors
 from language_models.pacing import Pacing
@@ -54,9 +55,6 @@ logger = logging.getLogger(__name__)
 # Tokens of a prompt that are computed between two looks at a cancellation, and between two tokens
 # of the other people's replies. Reading is about a tenth slower than with llama.cpp's own 512.
 BATCH_TOKENS = 32
-
-_PATIENCE = 0.8
-"""Share of `reply_timeout` that llama.cpp may go without progress."""
 
 HTTP_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
@@ -269,8 +267,7 @@ class LlamaCpp:
         receive: Callable[[Mapping[str, Any]], bool],
     ) -> None:
         """Let llama.cpp work; each batch of a prompt, and each token, is progress."""
-        # Sooner than the person's patience ends: a new process can still answer within it.
-        with watched("the language model", _PATIENCE * self._settings.reply_timeout) as call:
+        with watched("the language model", patience(self._settings.reply_timeout)) as call:
 
             def progress(chunk: Mapping[str, Any]) -> bool:
                 call.progress()

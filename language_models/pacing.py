@@ -1,7 +1,7 @@
 """Whose words go first when one thread makes all replies: everybody's first clause, then the rest.
 
-A reply that has a head start keeps its voice busy for seconds; a person who has heard nothing yet
-is waiting. So the first pauses until the other has a head start too.
+A reply that has a head start keeps its voice busy for seconds; a person to whom nothing was
+played yet is waiting. So the first pauses until the other has a head start too.
 """
 
 from __future__ import annotations

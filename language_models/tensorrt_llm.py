@@ -26,15 +26,19 @@ from fusion.errors import ConfigurationError, ModelError
 from fusion.selection import engines_present, language_engine
 from fusion.settings import Settings
 from fusion.watchdog import watched
-from language_models.base import Cancellation, ChatMessage, Finish, GenerationRequest, Stream
+from language_models.base import (
+    Cancellation,
+    ChatMessage,
+    Finish,
+    GenerationRequest,
+    Stream,
+    patience,
+)
 from language_models.detokenize import Detokenizer
 from language_models.library_errors import as_model_errors
 from language_models.prompts import CHATML, PHI_FORMATS, PromptFormat, StopStringFilter
 
 logger = logging.getLogger(__name__)
-
-_PATIENCE = 0.8
-"""Share of `reply_timeout` that the engine may go without a token: a restart can still answer."""
 
 ENGINE_VERSION = "0.10."
 
@@ -219,7 +223,7 @@ class TensorRTLanguageModel:
         made = 0
         cut = StopStringFilter(self._format.stop_strings)
         try:
-            with watched("the language model", _PATIENCE * self._reply_timeout) as call:
+            with watched("the language model", patience(self._reply_timeout)) as call:
                 for ids in self._tokens(arrivals, cancellation):
                     call.progress()
                     made += len(ids)

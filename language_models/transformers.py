@@ -227,7 +227,7 @@ class _Job:
         return self.abandoned or self.cancellation.requested
 
     @property
-    def reads_ahead(self) -> bool:
+    def is_prefill(self) -> bool:
         return self.request.max_tokens == 0
 
     def next(self, timeout: float) -> list[int] | None:
@@ -287,14 +287,14 @@ class _Worker:
         for job in [job for job in self._running if job.stopped]:
             self._end(job)
         self._waiting = [job for job in self._waiting if not job.stopped]
-        self._waiting.sort(key=lambda job: job.reads_ahead)
+        self._waiting.sort(key=lambda job: job.is_prefill)
         while self._waiting and len(self._running) < self._batch.slots:
             job = self._waiting.pop(0)
             job.slot = self._slots.take(job.request.messages, job.cancellation)
             # Its user may have been cancelled a moment ago, and must not write to it any more.
             for other in [other for other in self._running if other.slot is job.slot]:
                 self._end(other)
-            self._batch.keep_common(job.slot.number, job.ids, whole=job.reads_ahead)
+            self._batch.keep_common(job.slot.number, job.ids, whole=job.is_prefill)
             self._running.append(job)
 
     def _receive(self, wait: bool) -> None:
@@ -307,8 +307,8 @@ class _Worker:
             return
 
     def _read_one_piece(self) -> None:
-        """Read on in the prompt that has waited longest; one that is read ahead comes last."""
-        for job in sorted(self._running, key=lambda job: job.reads_ahead):
+        """Read on in the prompt that has waited longest; one that is a prefill comes last."""
+        for job in sorted(self._running, key=lambda job: job.is_prefill):
             if job.made:
                 continue
             number = _number(job)
@@ -316,7 +316,7 @@ class _Worker:
             job.arrivals.put([])
             if self._batch.length(number) < len(job.ids):
                 return
-            if job.reads_ahead:
+            if job.is_prefill:
                 self._end(job)
             elif logits is not None:
                 self._accept(job, _pick(logits[None], [job.request])[0])

@@ -347,14 +347,14 @@ SPOKEN, SILENCE = np.ones(16000, np.float32), np.zeros(16000, np.float32)
 @pytest.mark.parametrize(
     ("transcriber", "reason"),
     [
-        (ScriptedTranscriber(lambda batch: "Something altogether."), "heard 'Something"),
+        (ScriptedTranscriber(lambda batch: "Something altogether."), "wrote 'Something"),
         (
             ScriptedTranscriber(lambda batch: check_models.SENTENCE if batch == 1 else "Mixed."),
-            "heard 'Mixed.' in a batch",
+            "wrote 'Mixed.' in a batch",
         ),
         (
             ScriptedTranscriber(lambda batch: check_models.SENTENCE, mixes_up=True),
-            r"heard 'What\?' in a batch",
+            r"wrote 'What\?' in a batch",
         ),
     ],
 )
@@ -428,7 +428,7 @@ def test_a_cancellation_has_the_time_to_be_missed() -> None:
         re.MULTILINE,
     )
     assert deadline
-    assert float(deadline[1]) + 0.5 < check_models.SETTLE
+    assert float(deadline[1]) + 0.5 < check_models.REST
 
 
 def test_what_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -284,7 +284,7 @@ async def test_a_server_that_dies_ends_the_conversation() -> None:
     assert [event.code for event in events if isinstance(event, Closed)] == [1006]
 
 
-# -- what is heard ---------------------------------------------------------------------------------
+# -- what is played -------------------------------------------------------------------------------
 
 
 def sound(at: float, seconds: float, level: float = 1.0) -> Sound:

@@ -77,11 +77,11 @@ async def test_four_people_at_once_are_all_answered(server: RunningServer) -> No
             assert len(someone.committed()) == len(someone.replies()) == 1
             return someone.committed()[0].text
 
-    heard = await asyncio.gather(*(ask(question) for question in questions))
-    assert "Brooklyn" in heard[0]
-    assert "meaning of life" in heard[1]
-    assert "time" in heard[2]
-    assert "safe to swim" in heard[3]
+    transcripts = await asyncio.gather(*(ask(question) for question in questions))
+    assert "Brooklyn" in transcripts[0]
+    assert "meaning of life" in transcripts[1]
+    assert "time" in transcripts[2]
+    assert "safe to swim" in transcripts[3]
 
 
 async def test_a_lost_connection_loses_neither_answer_nor_memory(server: RunningServer) -> None:
@@ -150,7 +150,7 @@ async def test_its_own_voice_does_not_interrupt_it(server: RunningServer) -> Non
 
 
 async def test_withdrawn_work_reaches_nobody(server: RunningServer) -> None:
-    """What is heard in the pause of one sentence is shown as provisional and never answered."""
+    """What comes in the pause of one sentence is shown as provisional and never answered."""
     async with person(at(server)) as someone:
         await someone.say(load("pause_two_sentences"))
         await someone.listen(3.0)

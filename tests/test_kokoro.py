@@ -1,4 +1,4 @@
-"""Kokoro: the real model, heard back by Whisper base."""
+"""Kokoro: the real model, transcribed back by Whisper base."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def test_reading_ahead_leaves_only_the_last_words_to_read(model: LlamaCpp, spy: 
     model.prefill(ask(words), Cancellation())
     reply(model, whole, max_tokens=1)
     new = model.count_tokens(ask(whole)) - model.count_tokens(ask(words))
-    # Besides the new words: the last one of those that were read ahead, and the template's end.
+    # Besides the new words: the last one of those that were prefilled, and the template's end.
     assert spy.read[0] <= new + 1 + 6
 
 
@@ -270,14 +270,14 @@ def test_the_http_side_wants_the_key(model: LlamaCpp) -> None:
 
 
 def test_signal_handlers_survive_loading_and_closing_is_final(gguf: Path) -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    caught: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: caught.append(number))
     try:
         model = load(Settings(llm=str(gguf), max_clients=1))
         signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert heard == [signal.SIGTERM]
+    assert caught == [signal.SIGTERM]
 
     stream = model.stream(GenerationRequest(ask("Count to fifty."), 100), Cancellation())
     next(stream)

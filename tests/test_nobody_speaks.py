@@ -38,7 +38,7 @@ def recogniser() -> Iterator[FasterWhisper]:
 @pytest.mark.parametrize("gain", [1.0, 0.1])
 @pytest.mark.parametrize("name", MINUTE)
 def test_a_minute_of_it_begins_no_turn(name: str, gain: float) -> None:
-    assert heard(MINUTE[name] * np.float32(gain), None) == []
+    assert transcripts(MINUTE[name] * np.float32(gain), None) == []
 
 
 @pytest.mark.parametrize("name", MINUTE)
@@ -59,10 +59,10 @@ def test_where_the_detector_is_fooled_nothing_is_said(name: str, recogniser: Fas
 )
 def test_a_short_word_is_a_turn(name: str, text: str, recogniser: FasterWhisper) -> None:
     assert recogniser.transcribe([TranscriptionRequest(load(name))])[0].text == text
-    assert heard(np.pad(load(name), (SAMPLE_RATE, 2 * SAMPLE_RATE)), recogniser) == [text]
+    assert transcripts(np.pad(load(name), (SAMPLE_RATE, 2 * SAMPLE_RATE)), recogniser) == [text]
 
 
-def heard(sound: NDArray[np.float32], recogniser: FasterWhisper | None) -> list[str]:
+def transcripts(sound: NDArray[np.float32], recogniser: FasterWhisper | None) -> list[str]:
     """The turns that a client's microphone makes of a sound, in simulated time."""
     listener = Listener(ListeningPolicy.from_settings(parse(["--no-smart_turn"])))
     turns = []

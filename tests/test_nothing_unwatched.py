@@ -89,7 +89,7 @@ async def converse(conversation: Conversation, *, aloud: bool) -> list[Event]:
         async for event in conversation.events():
             came.append(event)
             complete = any(isinstance(e, ReplyText) and e.final for e in came)
-            if isinstance(event, Failure | Closed) or (complete and heard(came)):
+            if isinstance(event, Failure | Closed) or (complete and sounded(came)):
                 break
 
     try:
@@ -99,14 +99,14 @@ async def converse(conversation: Conversation, *, aloud: bool) -> list[Event]:
     return came
 
 
-def heard(came: list[Event]) -> bool:
+def sounded(came: list[Event]) -> bool:
     return any(isinstance(event, Sound) for event in came)
 
 
 async def is_answered(program: Program) -> None:
     async with talk(program.server, ready_timeout=20) as conversation:
         came = await converse(conversation, aloud=False)
-    assert heard(came), came
+    assert sounded(came), came
 
 
 async def provoke(program: Program, place: str, line: str, times: int) -> None:
@@ -149,7 +149,7 @@ async def test_what_hangs_is_ended_and_answers_after_its_restart(program: Progra
     async with talk(program.server, ready_timeout=20) as conversation:
         program.file.write_text("hang of voice")
         # Its process is ended in the middle of the turn, which is said all the same.
-        assert heard(await converse(conversation, aloud=False))
+        assert sounded(await converse(conversation, aloud=False))
     assert program.running.log.count("the voice hangs: no progress for 1 s") == 1
     program.file.write_text("hang of transcribe-1")
     with contextlib.suppress(ConnectionClosed, FusionError, AssertionError):
@@ -172,11 +172,11 @@ async def test_what_was_expected_reaches_the_client_and_ends_nothing(program: Pr
             program.file.unlink()
             if place in ("turn detector", "channel of VOICE"):
                 # The turn ends a little later; and what the voice says of itself is not needed.
-                assert heard(came)
+                assert sounded(came)
             else:
                 assert isinstance(came[-1], Failure), (place, came)
                 assert came[-1].turn is not None
         came = await converse(conversation, aloud=True)
-        assert heard(came)
+        assert sounded(came)
     assert " died (" not in program.running.log
     assert "Traceback" not in program.running.log

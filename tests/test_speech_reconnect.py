@@ -150,9 +150,9 @@ async def test_without_a_connection_the_reply_ends_as_far_as_it_was_played(
     assert LONG.startswith(report.spoken)
     assert report.spoken != LONG
     async with running.connect("key-a") as socket:
-        farewell = json.loads(await asyncio.wait_for(socket.recv(), 5))
+        last_word = json.loads(await asyncio.wait_for(socket.recv(), 5))
         expected = {"event": "reply_end", "turn": 1, "spoken": report.spoken, "interrupted": False}
-        assert farewell == expected
+        assert last_word == expected
         running.reply("a", "And on.", turn=2)
         assert seconds_of(await messages_until(socket, "reply_end")) == pytest.approx(0.2)
 
@@ -189,5 +189,5 @@ async def test_an_interruption_while_nobody_listens_ends_the_reply_where_it_was(
     assert report.spoken
     assert report.spoken != LONG
     async with running.connect("key-a") as socket:
-        farewell = json.loads(await asyncio.wait_for(socket.recv(), 5))
-    assert (farewell["event"], farewell["interrupted"]) == ("reply_end", True)
+        last_word = json.loads(await asyncio.wait_for(socket.recv(), 5))
+    assert (last_word["event"], last_word["interrupted"]) == ("reply_end", True)

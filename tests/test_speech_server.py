@@ -354,7 +354,7 @@ async def test_a_voice_that_fails_is_told_and_speaks_the_next_reply(running: Run
             {"event": "clause", "turn": 1, "text": "One two three. ", "at": 0.0},
         ]
         assert told(got)[-2] == UNTOLD
-        # What was made of the clause that it failed on is heard, and counts as far as that.
+        # What was made of the clause that it failed on is played, and counts as far as that.
         assert sum(each for each in got if isinstance(each, float)) == pytest.approx(0.6)
         said = told(got)[-1]["spoken"]
         assert said.startswith("One two three. And")

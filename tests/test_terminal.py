@@ -236,9 +236,9 @@ async def test_devices_are_opened_used_and_closed(
         assert chunk.shape == (512,)
         assert chunk.min() == 0.5
         buffer.add(np.ones(3, np.float32))
-        heard = np.full((4, 1), 9, np.float32)
-        playing.options["callback"](heard, 4, None, None)
-        assert heard[:, 0].tolist() == [1, 1, 1, 0]
+        played = np.full((4, 1), 9, np.float32)
+        playing.options["callback"](played, 4, None, None)
+        assert played[:, 0].tolist() == [1, 1, 1, 0]
     assert sounddevice.streams == []
     with pytest.raises(FusionError, match="microphone cannot be opened"), microphone(1, 512):
         pass

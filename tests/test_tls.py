@@ -86,12 +86,12 @@ def test_it_is_made_anew_for_a_new_address_before_it_expires_and_when_it_is_brok
 def test_all_servers_of_a_run_share_one_certificate(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settled = tls.with_certificate(settings)
+    secured = tls.with_certificate(settings)
     monkeypatch.setattr(tls, "machine_addresses", lambda: ["198.51.100.9"])
-    before = Path(settled.tls_certificate).read_bytes()
-    assert tls.ssl_context(settled) is not None
-    assert Path(settled.tls_certificate).read_bytes() == before
-    assert tls.is_made_here(settled)
+    before = Path(secured.tls_certificate).read_bytes()
+    assert tls.ssl_context(secured) is not None
+    assert Path(secured.tls_certificate).read_bytes() == before
+    assert tls.is_made_here(secured)
 
 
 def test_the_program_trusts_its_own_certificate_and_no_other(
@@ -173,16 +173,16 @@ def test_the_invitation_shows_the_address_and_a_code(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fusion.serving.banner.machine_addresses", lambda: ["192.0.2.7"])
-    settled = tls.with_certificate(dataclasses.replace(settings, token="a b/c"))
-    text = ready_banner(settled, 8000)
+    secured = tls.with_certificate(dataclasses.replace(settings, token="a b/c"))
+    text = ready_banner(secured, 8000)
     assert "https://localhost:8000/#token=a%20b%2Fc" in text
     assert "https://192.0.2.7:8000/#token=a%20b%2Fc" in text
     assert "█" in text
     assert "accept it" in text
-    one = ready_banner(dataclasses.replace(settled, host="198.51.100.9"), 8000)
+    one = ready_banner(dataclasses.replace(secured, host="198.51.100.9"), 8000)
     assert "phone in your network: https://198.51.100.9:8000/" in one
     assert "█" in one
-    assert "phone" not in ready_banner(dataclasses.replace(settled, host="127.0.0.1"), 8000)
+    assert "phone" not in ready_banner(dataclasses.replace(secured, host="127.0.0.1"), 8000)
     plain = ready_banner(dataclasses.replace(Settings(), host="127.0.0.1"), 81)
     assert plain == "Ready: open http://127.0.0.1:81/"
     assert page_address(Settings(), "2001:db8::1", 80) == "http://[2001:db8::1]:80/"

@@ -52,8 +52,8 @@ def faster_whisper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
 def tensorrt_llm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
     from whisper.tokenizer import get_tokenizer
 
-    from tests import test_tensorrt_whisper as tones
     from tests.contracts import whisper_runtime
+    from tests.tensorrt_whisper import conftest as tones
 
     player = whisper_runtime.Player(get_tokenizer(False, num_languages=99))
     whisper_runtime.install(monkeypatch, player)
@@ -137,8 +137,8 @@ def test_what_is_asked_is_left_as_it_is(subject: Subject) -> None:
 @pytest.mark.parametrize("context", ["A conversation about bridges.", "<|endoftext|>", " "])
 def test_a_context_is_no_part_of_the_text(subject: Subject, context: str) -> None:
     for text, audio in subject.spoken.items():
-        [heard] = texts(subject, [TranscriptionRequest(audio, context=context)])
-        assert plain(heard) == plain(text)
+        [transcript] = texts(subject, [TranscriptionRequest(audio, context=context)])
+        assert plain(transcript) == plain(text)
 
 
 def plain(text: str) -> str:
@@ -153,17 +153,17 @@ def test_what_is_cancelled_before_it_began_is_nothing(subject: Subject, quick: b
 
 
 def test_several_threads_get_each_their_own(subject: Subject) -> None:
-    heard: dict[str, list[str]] = {}
+    transcripts: dict[str, list[str]] = {}
 
     def ask(text: str, audio: NDArray[np.float32]) -> None:
-        heard[text] = [texts(subject, [TranscriptionRequest(audio)])[0] for _ in range(3)]
+        transcripts[text] = [texts(subject, [TranscriptionRequest(audio)])[0] for _ in range(3)]
 
     threads = [threading.Thread(target=ask, args=each) for each in subject.spoken.items()]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert heard == {text: [text] * 3 for text in subject.spoken}
+    assert transcripts == {text: [text] * 3 for text in subject.spoken}
 
 
 def test_a_library_that_fails_is_a_model_error(subject: Subject) -> None:

@@ -23,7 +23,7 @@ def test_numbers_case_and_punctuation_are_evened_out(written: str, words: list[s
 
 
 @pytest.mark.parametrize(
-    ("said", "heard", "errors"),
+    ("said", "transcript", "errors"),
     [
         ("a b c", "a b c", 0),
         ("a b c", "a x c", 1),
@@ -34,8 +34,8 @@ def test_numbers_case_and_punctuation_are_evened_out(written: str, words: list[s
         ("a b c d", "b c d e", 2),
     ],
 )
-def test_errors_are_the_fewest_changes(said: str, heard: str, errors: int) -> None:
-    assert word_errors(said.split(), heard.split()) == errors
+def test_errors_are_the_fewest_changes(said: str, transcript: str, errors: int) -> None:
+    assert word_errors(said.split(), transcript.split()) == errors
 
 
 def test_two_ways_to_transcribe_are_told_apart() -> None:

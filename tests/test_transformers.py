@@ -234,7 +234,7 @@ def test_reading_ahead_leaves_only_the_last_words_to_read(
     reads.pieces.clear()
     reply(model, whole, max_tokens=1)
     new = model.count_tokens(ask(whole)) - model.count_tokens(ask(words))
-    # Besides the new words: the last one of those that were read ahead, and the template's end.
+    # Besides the new words: the last one of those that were prefilled, and the template's end.
     assert sum(reads.pieces) <= new + 1 + 6
 
 

@@ -75,8 +75,8 @@ def test_how_the_audio_is_cut_makes_no_difference(cuts: list[int]) -> None:
     ends = [0, *sorted(cuts), len(audio)]
     pieces = [found for a, b in pairwise(ends) for found in streamed.feed(audio[a:b])]
     assert [probability for _, probability in pieces] == [probability for _, probability in whole]
-    heard = np.concatenate([frame for frame, _ in pieces])
-    assert np.array_equal(heard, audio[: len(audio) - len(audio) % FRAME])
+    passed_on = np.concatenate([frame for frame, _ in pieces])
+    assert np.array_equal(passed_on, audio[: len(audio) - len(audio) % FRAME])
 
 
 def test_a_reset_stream_is_a_new_one() -> None:

@@ -1,7 +1,7 @@
 """Kokoro: one small model with voices in eight languages, on the CPU by ONNX Runtime.
 
 Clause by clause, as its sound comes all at once: it is for machines that make it at least twice as
-fast as it is heard, and for languages that no other voice here speaks.
+fast as it plays, and for languages that no other voice here speaks.
 """
 
 from __future__ import annotations

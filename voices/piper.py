@@ -223,13 +223,13 @@ class SilenceTrimmer:
         frame = self._rate // 100
         count = len(held) // frame
         power = np.square(held[: count * frame].reshape(count, frame)).mean(axis=1)
-        heard = np.flatnonzero(power > self._threshold**2)
-        if not len(heard):
+        audible = np.flatnonzero(power > self._threshold**2)
+        if not len(audible):
             self._held = held
             return held[:0]
-        onset = int(heard[0]) * frame - int(_ONSET * self._rate)
+        onset = int(audible[0]) * frame - int(_ONSET * self._rate)
         start = 0 if self._begun else max(0, onset)
-        end = int(heard[-1] + 1) * frame
+        end = int(audible[-1] + 1) * frame
         self._begun = True
         self._held = held[end:]
         return held[start:end]

@@ -46,7 +46,7 @@ class SpeechSession:
 
     `keyed` is whether a connection named its key: an old client's connection is never given such a
     session. `pending_events` is what the connection must be told before any more sound goes out.
-    `changed` is set when there may be something to send. `farewell` is the latest `reply_end`, for
+    `changed` is set when there may be something to send. `last_word` is the latest `reply_end`, for
     a connection that comes back and may have missed it.
     """
 
@@ -59,7 +59,7 @@ class SpeechSession:
     pending_events: deque[dict[str, object]] = field(default_factory=deque)
     sender: asyncio.Task[None] | None = None
     broken: Interrupted | None = None
-    farewell: dict[str, object] | None = None
+    last_word: dict[str, object] | None = None
     expected: bool = True
     """Whether a connection may still come: until nobody came in time."""
     waiting_since: float | None = None
@@ -71,7 +71,7 @@ class SpeechSession:
     def bind(
         self, connection: ServerConnection, *, keyed: bool, received: Received | None = None
     ) -> asyncio.Event:
-        """Be heard by this connection from now on; the event is set once it no longer is.
+        """Play to this connection from now on; the event is set once it no longer is.
 
         What the last connection did not play goes out again. `received` is what the client knows of
         that.
@@ -85,7 +85,7 @@ class SpeechSession:
         return self.released
 
     def release(self) -> None:
-        """Be heard by nobody."""
+        """Play to nobody."""
         playing = self.speeches.playing
         if self.connection is not None and playing is not None:
             left = max(0.0, self.speeches.playout_deadline - time.monotonic())
@@ -122,8 +122,8 @@ class SpeechSession:
             again = self.speeches.play_again(playing, received.seconds)
         elif broken is not None:
             again = self.speeches.play_again(broken.speech, broken.seconds)
-        if self.keyed and self.farewell is not None and not again:
-            self.pending_events.append(self.farewell)
+        if self.keyed and self.last_word is not None and not again:
+            self.pending_events.append(self.last_word)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Received:
 
 
 class Sender:
-    """Sends a client its speeches, one after another, at the pace at which they are heard.
+    """Sends a client its speeches, one after another, at the pace at which they play.
 
     `buffer_lead` is seconds that sound goes out before it is due, `report` tells the transcription
     server, `sent` is called when sound went out, as more may be made then.
@@ -243,8 +243,8 @@ class Sender:
             # An error as on the other port, and an event as all that is said on this one.
             error = {"event": "error", "status": "ERROR", "message": UNSPOKEN}
             self._client.pending_events.append({**error, "turn": speech.turn})
-        assert self._client.farewell is not None
-        self._client.pending_events.append(self._client.farewell)
+        assert self._client.last_word is not None
+        self._client.pending_events.append(self._client.last_word)
 
     def _announce(self, speech: Speech, clause: SpokenClause) -> None:
         """Say what the sound that comes next is, and what of the text the voice cannot say."""
@@ -253,7 +253,7 @@ class Sender:
         at = round(speech.seconds_sent, 3)
         if not speech.begun:
             speech.begun = True
-            self._client.farewell = None
+            self._client.last_word = None
             start: dict[str, object] = {"event": "reply_start", "turn": turn}
             pending.append({**start, "at": at} if at else start)
         pending.append({"event": "clause", "turn": turn, "text": clause.text, "at": at})
@@ -317,7 +317,7 @@ class Sender:
     def _finish(self, speech: Speech, spoken: str | None, *, broken_off: bool = False) -> None:
         client = self._client
         client.speeches.finish(speech)
-        client.farewell = reply_end(speech, interrupted=False)
+        client.last_word = reply_end(speech, interrupted=False)
         ended = SpeechEnded(client.session, speech.turn, spoken, self._playout(), broken_off)
         self._report(ended)
 

@@ -1,7 +1,7 @@
 """From a growing reply to clauses that a voice can say: where to cut.
 
 Pure text, no I/O. `ClauseSplitter` decides what is spoken together, `said_part` tells how much of a
-clause was heard. What is said of a clause is decided in `voices.spoken_text`.
+clause was played. What is said of a clause is decided in `voices.spoken_text`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from fusion.messages import (
     ClauseSpoken,
@@ -28,6 +27,7 @@ from fusion.messages import (
 from whisper_live.client_messages import ClientMessages
 from whisper_live.events import Event, Revision, Tell, ToLanguageModel, ToVoice, TurnTimeline
 from whisper_live.overlap import MachineSpeech, is_question
+from whisper_live.replies import Reply, SpeculativeReply
 
 # How long the voice may take to say what it had said when it is interrupted.
 _LAST_WORDS_TIMEOUT = 1.0
@@ -43,54 +43,6 @@ _REMEMBERED = 40
 
 RESTARTED = "The language model was restarted while it worked on this. Please say it again."
 TOO_SLOW = "The language model did not answer in time. Please try again."
-
-
-@dataclass
-class _Reply:
-    """A committed turn and what became of it."""
-
-    turn: int
-    revision: int
-    question: str
-    end_of_speech: float
-    transcript_at: float
-    committed_at: float
-    progress_at: float
-    speculative: bool
-    text: str = ""
-    complete: bool = False
-    answered: bool = False
-    silent: bool = False
-    sound_until: float = 0.0
-    clauses: list[ClauseSpoken] = field(default_factory=list)
-    interrupted_at: float | None = None
-    thinks: bool = False
-    played: str | None = None
-    """What was played, where the listener was lost before the end."""
-    first_token_at: float | None = None
-    first_clause_at: float | None = None
-    first_sound_at: float | None = None
-    timeline_sent: bool = False
-    asked_again: bool = False
-    said_again: bool = False
-
-    @property
-    def begun(self) -> str:
-        """The text whose sound has begun to go out."""
-        return " ".join(clause.text.strip() for clause in self.clauses)
-
-    @property
-    def over(self) -> bool:
-        """Nothing more will come of it."""
-        return self.answered and self.silent
-
-
-@dataclass
-class _Speculation:
-    """A revision that the language model works on ahead of time, and what it made so far."""
-
-    revision: int
-    made: list[ReplyProgress] = field(default_factory=list)
 
 
 class Answers:
@@ -113,8 +65,8 @@ class Answers:
         self._timeout = timeout
         self._earlier = tuple(history[-2 * _REMEMBERED :])
         self._said: dict[int, tuple[str, str]] = {}
-        self._replies: dict[int, _Reply] = {}
-        self._speculations: dict[int, _Speculation] = {}
+        self._replies: dict[int, Reply] = {}
+        self._speculations: dict[int, SpeculativeReply] = {}
 
     # -- what the session asks -----------------------------------------------------------------
 
@@ -137,7 +89,7 @@ class Answers:
         return any(not reply.answered for reply in self._replies.values())
 
     def sounding(self, now: float) -> bool:
-        """Whether the machine's voice, or its echo, may be heard now."""
+        """Whether the machine's voice, or its echo, may be audible now."""
         return any(_audible(reply, now) for reply in self._replies.values())
 
     def speech(self, now: float) -> MachineSpeech:
@@ -170,7 +122,7 @@ class Answers:
     def speculate(self, revision: Revision) -> list[Event]:
         """Let the language model work on a revision, and keep what it makes until the commit."""
         assert revision.text is not None
-        self._speculations[revision.turn] = _Speculation(revision.number)
+        self._speculations[revision.turn] = SpeculativeReply(revision.number)
         turn, number = revision.turn, revision.number
         return [ToLanguageModel(Speculation(self._session, turn, number, revision.text))]
 
@@ -189,7 +141,7 @@ class Answers:
         assert revision.text_at is not None
         speculation = self._speculations.get(revision.turn)
         used = speculation is not None and speculation.revision == revision.number
-        reply = _Reply(
+        reply = Reply(
             turn=revision.turn,
             revision=revision.number,
             question=revision.text,
@@ -250,7 +202,7 @@ class Answers:
         return self._take(reply, message, now)
 
     def language_model_restarted(self, now: float) -> list[Event]:
-        """Its state is gone: ask again, once, what waited for it and was not heard in part."""
+        """Its state is gone: ask again, once, what waited for it and was not played in part."""
         self._speculations.clear()
         events: list[Event] = []
         for reply in list(self._replies.values()):
@@ -262,7 +214,7 @@ class Answers:
                 events += self._ask_again(reply, now)
         return events
 
-    def _ask_again(self, reply: _Reply, now: float) -> list[Event]:
+    def _ask_again(self, reply: Reply, now: float) -> list[Event]:
         """Begin the reply anew: a revision of its own parts it from what was made of it before."""
         reply.asked_again, reply.speculative = True, False
         reply.revision += 1
@@ -282,7 +234,7 @@ class Answers:
                 events += self._take(reply, ended, now)
         return events
 
-    def _say_again(self, reply: _Reply, now: float) -> list[Event]:
+    def _say_again(self, reply: Reply, now: float) -> list[Event]:
         """Give the voice the text from the clause on that was being said when it was lost."""
         reply.said_again, reply.progress_at = True, now
         reply.clauses = reply.clauses[:-1]
@@ -297,7 +249,7 @@ class Answers:
 
     def _take(
         self,
-        reply: _Reply,
+        reply: Reply,
         message: ReplyProgress | SpeechStarted | ClauseSpoken | SpeechEnded,
         now: float,
     ) -> list[Event]:
@@ -308,7 +260,7 @@ class Answers:
             return self._take_text(reply, message, now)
         return self._take_sound(reply, message, now)
 
-    def _take_text(self, reply: _Reply, message: ReplyProgress, now: float) -> list[Event]:
+    def _take_text(self, reply: Reply, message: ReplyProgress, now: float) -> list[Event]:
         if reply.answered:
             return []
         if isinstance(message, ReplyFailed):
@@ -327,7 +279,7 @@ class Answers:
         return [self._output(reply, now, eos=True), *self._remember_played(reply)]
 
     def _take_sound(
-        self, reply: _Reply, message: SpeechStarted | ClauseSpoken | SpeechEnded, now: float
+        self, reply: Reply, message: SpeechStarted | ClauseSpoken | SpeechEnded, now: float
     ) -> list[Event]:
         if isinstance(message, SpeechEnded) and message.broken_off:
             return self._broken_off(reply, message, now)
@@ -352,7 +304,7 @@ class Answers:
             events += self._client.event("spoken", reply.turn, text=message.spoken)
         return events
 
-    def _broken_off(self, reply: _Reply, message: SpeechEnded, now: float) -> list[Event]:
+    def _broken_off(self, reply: Reply, message: SpeechEnded, now: float) -> list[Event]:
         """The listener was lost: the conversation goes on from what was played."""
         if reply.interrupted_at is not None:
             return [] if reply.silent else self._last_words(reply, message.spoken, now)
@@ -361,7 +313,7 @@ class Answers:
         events = self._client.event("spoken", reply.turn, text=reply.played)
         return self._timeline(reply) + events + self._remember_played(reply)
 
-    def _remember_played(self, reply: _Reply) -> list[Event]:
+    def _remember_played(self, reply: Reply) -> list[Event]:
         """Remember what was played where that is not all; once the language model is done."""
         if reply.played is None or not reply.complete:
             return []
@@ -370,7 +322,7 @@ class Answers:
 
     # -- how a turn ends -----------------------------------------------------------------------
 
-    def _interrupt(self, reply: _Reply, now: float) -> list[Event]:
+    def _interrupt(self, reply: Reply, now: float) -> list[Event]:
         reply.interrupted_at = now
         events: list[Event] = [ToVoice(self._stop(reply)), ToLanguageModel(self._stop(reply))]
         if reply.silent and not reply.answered:
@@ -378,13 +330,13 @@ class Answers:
             events += self._conclude(reply, reply.begun, now)
         return events
 
-    def _last_words(self, reply: _Reply, spoken: str | None, now: float) -> list[Event]:
+    def _last_words(self, reply: Reply, spoken: str | None, now: float) -> list[Event]:
         """An interrupted reply fell silent: `spoken` was played, or None if nobody listens."""
         reply.silent = True
         reply.sound_until = now
         return self._conclude(reply, reply.text if spoken is None else spoken, now)
 
-    def _conclude(self, reply: _Reply, spoken: str, now: float) -> list[Event]:
+    def _conclude(self, reply: Reply, spoken: str, now: float) -> list[Event]:
         """An interrupted reply is over: what was played of it is what it was."""
         events: list[Event] = [ToLanguageModel(Spoken(self._session, reply.turn, spoken))]
         self._remember(reply, spoken)
@@ -394,21 +346,21 @@ class Answers:
             events.append(self._output(reply, now, eos=True, interrupted=True))
         return events + self._client.event("interrupted", reply.turn, spoken=spoken)
 
-    def _fail(self, reply: _Reply, reason: str) -> list[Event]:
+    def _fail(self, reply: Reply, reason: str) -> list[Event]:
         if reply.answered:
             return []
         reply.answered = reply.silent = True
         self._said.pop(reply.turn, None)  # whoever asks again would have asked it twice
         return [self._client.error(reply.turn, reason), ToVoice(self._stop(reply))]
 
-    def _stop(self, reply: _Reply) -> Interruption:
+    def _stop(self, reply: Reply) -> Interruption:
         return Interruption(self._session, reply.turn)
 
-    def _output(self, reply: _Reply, now: float, *, eos: bool, interrupted: bool = False) -> Tell:
+    def _output(self, reply: Reply, now: float, *, eos: bool, interrupted: bool = False) -> Tell:
         latency = now - reply.committed_at
         return self._client.reply(reply.turn, reply.text, latency, eos=eos, interrupted=interrupted)
 
-    def _timeline(self, reply: _Reply) -> list[Event]:
+    def _timeline(self, reply: Reply) -> list[Event]:
         if reply.timeline_sent:
             return []
         reply.timeline_sent = True
@@ -429,7 +381,7 @@ class Answers:
         )
         return [timeline, *self._client.timeline(timeline)]
 
-    def _remember(self, reply: _Reply, answer: str) -> None:
+    def _remember(self, reply: Reply, answer: str) -> None:
         """Write the turn's answer into the history, or mend it there."""
         self._said[reply.turn] = (reply.question, answer)
         if len(self._said) > _REMEMBERED:
@@ -441,12 +393,12 @@ class Answers:
                 del self._replies[turn]
 
 
-def _audible(reply: _Reply, now: float) -> bool:
+def _audible(reply: Reply, now: float) -> bool:
     until = reply.sound_until + _ECHO_SECONDS
     return bool(reply.clauses) and (not reply.silent or now < until)
 
 
-def _asked_until(reply: _Reply) -> float:
+def _asked_until(reply: Reply) -> float:
     """When the sound of the reply's latest question ends; minus infinity if it asked none."""
     ends = [clause.begins_at for clause in reply.clauses[1:]] + [reply.sound_until]
     asked = [

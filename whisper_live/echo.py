@@ -23,7 +23,7 @@ SHORT_ECHO_ERRORS = 0.12
 
 LIKELY_ECHO_ERRORS = 0.42
 SHORT_LIKELY_ECHO_ERRORS = 0.34
-"""The same for words that are still being said, and where an echo was heard before."""
+"""The same for words that are still being said, and where there was an echo before."""
 
 FOREIGN_RUN = 6.0
 EXPECTED_ERRORS = 0.3

@@ -1,7 +1,7 @@
 """The phrases that Whisper is known to write where nobody said a word. Pure text.
 
 It learned them from subtitles of films: they stand under music, applause and silence. People say
-some of them too, so a phrase alone proves nothing; who asks also knows what else was heard.
+some of them too, so a phrase alone proves nothing; who asks also knows what else there was.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ come out.
 
 The `Listener` says what the person says and when they are done; the `Answers` keep track of what
 the machine says to it. This module connects the two: it decides what a client sees, what the
-language model may work on ahead of time, and when speech interrupts the machine.
+language model may work on before a commit, and when speech interrupts the machine.
 """
 
 from __future__ import annotations

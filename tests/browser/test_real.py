@@ -60,7 +60,7 @@ def origin(request: pytest.FixtureRequest, server: RunningServer, tmp_path: Path
 @pytest.fixture
 def question(tmp_path: Path) -> Path:
     """A recorded question after two seconds of quiet: the browser's noise suppression and gain
-    control take that long to settle, and people take a breath as well."""
+    control take that long, and people take a breath as well."""
     path = tmp_path / "question.wav"
     with wave.open(str(AUDIO / "meaning_of_life.wav")) as source, wave.open(str(path), "wb") as out:
         out.setparams(source.getparams())

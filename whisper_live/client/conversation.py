@@ -36,7 +36,7 @@ _CONNECT_TIMEOUT = 10.0
 _RECONNECT_INTERVAL = 0.25  # of the speech socket, while its process is restarted
 _CLOSE_TIMEOUT = 5.0
 _RESUME_TIMEOUT = 30.0  # as long as the server keeps a session whose connection was lost
-# Close codes of RFC 6455: no farewell; a rule was broken; what a network, a proxy or a server that
+# Close codes of RFC 6455: no last_word; a rule was broken; what a network, a proxy or a server that
 # is restarted may close with.
 _ABNORMAL, _REFUSED = 1006, 1008
 _LOST = (_ABNORMAL, 1001, 1011, 1012, 1014)
@@ -328,21 +328,21 @@ class Playback:
             self.until = begins + len(event.samples) / SPEECH_RATE
         elif isinstance(event, Notice) and event.name == "flush":
             self.until = min(self.until, event.at)
-            heard = ((t, s[: max(0, round((event.at - t) * SPEECH_RATE))]) for t, s in self._pieces)
-            self._pieces = [(begins, samples) for begins, samples in heard if len(samples)]
+            left = ((t, s[: max(0, round((event.at - t) * SPEECH_RATE))]) for t, s in self._pieces)
+            self._pieces = [(begins, samples) for begins, samples in left if len(samples)]
 
     def between(self, begin: float, end: float) -> Samples:
-        """What is heard between two moments (`time.monotonic()`), silence included."""
-        heard = np.zeros(round((end - begin) * SPEECH_RATE), np.float32)
+        """What plays between two moments (`time.monotonic()`), silence included."""
+        playing = np.zeros(round((end - begin) * SPEECH_RATE), np.float32)
         for at, piece in reversed(self._pieces):
             first = round((at - begin) * SPEECH_RATE)
             if first + len(piece) <= 0:
                 break
-            part = piece[max(0, -first) : max(0, len(heard) - first)]
-            heard[max(0, first) : max(0, first) + len(part)] = part
-        return heard
+            part = piece[max(0, -first) : max(0, len(playing) - first)]
+            playing[max(0, first) : max(0, first) + len(part)] = part
+        return playing
 
     @property
     def samples(self) -> Samples:
-        """All that was or will be heard, without the silence between replies."""
+        """All that was or will be played, without the silence between replies."""
         return np.concatenate([np.zeros(0, np.float32), *(samples for _, samples in self._pieces)])

@@ -1,7 +1,7 @@
 """`python -m whisper_live.client.demo`: ask the server a spoken question and show what comes back.
 
 Takes the flags of `main.py`. When no server answers on their ports it starts one with them, and
-stops it at the end. Exits non-zero unless the question was heard, answered and spoken.
+stops it at the end. Exits non-zero unless the question was transcribed, answered and spoken.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def believed(transcript: Transcript, audio: NDArray[np.float32]) -> Transcript:
 def _is_made_up(
     text: str, no_speech: float, confidence: float, audio: NDArray[np.float32], *, looped: bool
 ) -> bool:
-    """Whether the model is unsure of a text and the voice activity detector heard no such thing.
+    """Whether the model is unsure of a text and the voice activity detector saw no such thing.
 
     A short "Thank you." that was really said looks to the model like the one that it writes over
     noise. What the detector clearly hears, somebody said; and where it hears nobody at all, other

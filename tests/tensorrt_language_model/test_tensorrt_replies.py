@@ -1,4 +1,4 @@
-"""The language model on TensorRT-LLM, against the recorded interface of 0.10.0."""
+"""The language model on TensorRT-LLM: its replies, together and apart."""
 
 from __future__ import annotations
 
@@ -6,190 +6,23 @@ import dataclasses
 import importlib
 import itertools
 import json
-import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from fusion.errors import ConfigurationError, ModelError
+from fusion.errors import ModelError
 from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
-from tests.contracts import executor
 from tests.contracts.executor import Player, Script
 from tests.language_model_contract import LanguageModelContract
-
-HELLO = (ChatMessage("user", "Hello"),)
-PHI_3_END = 32007
-
-
-class ByteTokenizer:
-    """Each byte is a token. What lies above is no special token to it, as an added one may be."""
-
-    def encode(self, text: str) -> list[int]:
-        return list(text.encode())
-
-    def decode(
-        self, ids: Sequence[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool
-    ) -> str:
-        assert skip_special_tokens
-        assert not clean_up_tokenization_spaces
-        return b"".join(bytes([i]) if i < 256 else f"<{i}>".encode() for i in ids).decode(
-            errors="replace"
-        )
-
-
-def tokens(text: str) -> list[list[int]]:
-    return [[byte] for byte in text.encode()]
-
-
-@pytest.fixture
-def player(monkeypatch: pytest.MonkeyPatch) -> Player:
-    return executor.install(monkeypatch)
-
-
-@pytest.fixture
-def tokenizers_loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Stands in for transformers; gives the names that were asked for."""
-    loaded: list[str] = []
-
-    def from_pretrained(name: str) -> ByteTokenizer:
-        if name.startswith("nobody/"):
-            raise OSError(f"{name} is not a local folder")
-        loaded.append(name)
-        return ByteTokenizer()
-
-    module = ModuleType("transformers")
-    module.AutoTokenizer = SimpleNamespace(from_pretrained=from_pretrained)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "transformers", module)
-    return loaded
-
-
-@pytest.fixture
-def library(
-    player: Player, tokenizers_loaded: list[str], monkeypatch: pytest.MonkeyPatch
-) -> ModuleType:
-    """The module under test, imported over the stand-in."""
-    monkeypatch.delitem(sys.modules, "language_models.tensorrt_llm", raising=False)
-    module = importlib.import_module("language_models.tensorrt_llm")
-    monkeypatch.setitem(sys.modules, "language_models.tensorrt_llm", module)
-    return module
-
-
-def write_engine(folder: Path, version: str = "0.10.0", **build: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    limits = {"max_batch_size": 8, "max_input_len": 1024, "max_output_len": 200} | build
-    (folder / "config.json").write_text(json.dumps({"version": version, "build_config": limits}))
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    write_engine(tmp_path / "phi")
-    (tmp_path / "tokenizer").mkdir()
-    return Settings(
-        phi=True,
-        phi_tensorrt_path=str(tmp_path / "phi"),
-        phi_tokenizer_path=str(tmp_path / "tokenizer"),
-        reply_timeout=5.0,
-    )
-
-
-@pytest.fixture
-def model(library: ModuleType, settings: Settings) -> Iterator[Any]:
-    loaded = library.load(settings)
-    yield loaded
-    loaded.close()
-
-
-def answer(model: Any, cancellation: Cancellation | None = None, **request: Any) -> list[str]:
-    generation = GenerationRequest(HELLO, **request)
-    return list(model.stream(generation, cancellation or Cancellation()))
-
-
-def eventually(condition: Any, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
-# -- loading --------------------------------------------------------------------------------------
-
-
-def test_the_engine_is_opened_with_its_share_of_the_memory(
-    library: ModuleType,
-    settings: Settings,
-    player: Player,
-    tokenizers_loaded: list[str],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with caplog.at_level(logging.INFO):
-        model = library.load(dataclasses.replace(settings, kv_cache_fraction=0.25))
-    model.close()
-    (opened,) = player.contract.made("Executor.__init__")
-    assert str(opened.arguments["model_path"]) == settings.phi_tensorrt_path
-    assert opened.arguments["model_type"].name == "DECODER_ONLY"
-    configuration = opened.arguments["executor_config"]
-    assert configuration.max_beam_width == 1
-    assert configuration.kv_cache_config.free_gpu_memory_fraction == 0.25
-    assert tokenizers_loaded == [settings.phi_tokenizer_path]
-    assert "Loaded LLM TensorRT Engine" in caplog.text
-    assert model.max_concurrent == 8
-
-
-def test_the_one_engine_that_is_there_is_loaded(
-    library: ModuleType, settings: Settings, tmp_path: Path, tokenizers_loaded: list[str]
-) -> None:
-    write_engine(tmp_path / "mistral")
-    only_mistral = dataclasses.replace(
-        settings,
-        phi=False,
-        phi_tensorrt_path=str(tmp_path / "none"),
-        mistral_tensorrt_path=str(tmp_path / "mistral"),
-    )
-    model = library.load(only_mistral)
-    model.close()
-    assert model.name == "tensorrt_llm: mistral"
-    assert tokenizers_loaded == ["teknium/OpenHermes-2.5-Mistral-7B"]
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"phi_tensorrt_path": "/nowhere/phi"}, "no TensorRT-LLM engine in /nowhere/phi"),
-        ({"phi_tokenizer_path": "/nowhere/tok"}, "no tokenizer folder /nowhere/tok"),
-        ({"phi_tokenizer_path": "nobody/tok"}, "nobody/tok cannot be loaded"),
-        ({"mistral": True}, "exclude each other"),
-        ({"max_prompt_tokens": 1025}, "prompts of 1024 tokens: give --max_prompt_tokens 1024"),
-    ],
-)
-def test_what_is_missing_is_one_sentence(
-    library: ModuleType, settings: Settings, change: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(ConfigurationError, match=sentence):
-        library.load(dataclasses.replace(settings, **change))
-
-
-def test_an_engine_of_another_version_is_refused(library: ModuleType, settings: Settings) -> None:
-    write_engine(Path(settings.phi_tensorrt_path), version="0.11.0")
-    with pytest.raises(ConfigurationError, match=r"built by TensorRT-LLM 0\.11\.0"):
-        library.load(settings)
-
-
-def test_an_engine_that_does_not_open_is_one_sentence(
-    library: ModuleType, settings: Settings, player: Player
-) -> None:
-    player.refusal = "engine plan file is not compatible"
-    with pytest.raises(ConfigurationError, match="does not open on this GPU"):
-        library.load(settings)
-
+from tests.tensorrt_language_model.conftest import HELLO, PHI_3_END, answer, eventually, tokens
 
 # -- one reply ------------------------------------------------------------------------------------
 

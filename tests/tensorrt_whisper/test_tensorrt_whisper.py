@@ -1,141 +1,23 @@
-"""Whisper on TensorRT-LLM, against the recorded interface of 0.10.0. Mel and decoding are real
-PyTorch; the engines are stand-ins."""
+"""Whisper on TensorRT-LLM: what it makes of sound."""
 
 from __future__ import annotations
 
-import importlib
-import json
-import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from fusion.audio import SAMPLE_RATE
-from fusion.errors import ConfigurationError, ModelError
-from fusion.settings import Settings
+from fusion.errors import ModelError
+from tests.tensorrt_whisper.conftest import HIGH, LOW, MIDDLE, WORDS, hear, tone
 from whisper_live.transcribers import guards
 from whisper_live.transcribers.base import NOTHING_HEARD, TranscriptionRequest
 from whisper_live.vad import DetectedSpeech
 
 pytestmark = pytest.mark.torch
-
-LOW, MIDDLE, HIGH = 300.0, 1000.0, 3000.0
-
-WORDS = (
-    " the of and to in a is that for it as was with be by on not he his but at are this have from"
-    " or had an they which one you were her all she there would their we him been has when who"
-    " will more no if out so said what up its about"
-)
-"""More than anybody says in two seconds; each word is one token."""
-
-
-def tone(frequency: float, seconds: float = 1.0) -> NDArray[np.float32]:
-    times = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    return (0.5 * np.sin(2 * np.pi * frequency * times)).astype(np.float32)
-
-
-def band(frequency: float) -> int:
-    """The mark that the encoder stand-in gives a window with this tone."""
-    from whisper.audio import N_SAMPLES, log_mel_spectrogram
-
-    from tests.contracts.whisper_runtime import loudest_band
-
-    audio = tone(frequency)
-    return loudest_band(log_mel_spectrogram(audio, 80, padding=N_SAMPLES - len(audio)))
-
-
-@pytest.fixture
-def english() -> bool:
-    return True
-
-
-@pytest.fixture
-def player(english: bool, monkeypatch: pytest.MonkeyPatch) -> Any:
-    from whisper.tokenizer import get_tokenizer
-
-    from tests.contracts import whisper_runtime
-
-    player = whisper_runtime.Player(get_tokenizer(not english, num_languages=99))
-    whisper_runtime.install(monkeypatch, player)
-    return player
-
-
-@pytest.fixture
-def library(player: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    for name in ("tensorrt_engines", "tensorrt_llm"):
-        monkeypatch.delitem(sys.modules, f"whisper_live.transcribers.{name}", raising=False)
-        module = importlib.import_module(f"whisper_live.transcribers.{name}")
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    return module
-
-
-def write_engines(folder: Path, **decoder: Any) -> None:
-    contract = json.loads(
-        Path(__file__).with_name("contracts").joinpath("tensorrt_llm-0.10.0.json").read_text()
-    )["file.whisper_engine_dir"]
-    encoder = {"precision": "float16", "n_mels": 80, "num_languages": 99, "max_batch_size": 4}
-    decoder = {
-        "max_batch_size": 8,
-        "max_beam_width": 1,
-        "vocab_size": 51864,
-        "num_layers": 12,
-        "num_heads": 12,
-        "hidden_size": 768,
-        "max_input_len": 14,
-        "max_output_len": 100,
-        "max_position_embeddings": 448,
-        "cross_attention": True,
-        "has_position_embedding": True,
-        "has_token_type_embedding": False,
-    } | decoder
-    plugins = {"gpt_attention_plugin": "float16", "remove_input_padding": False}
-    for name, builder in (("encoder_config.json", encoder), ("decoder_config.json", decoder)):
-        assert set(builder) <= set(contract["json_keys"][name]["builder_config"])
-        text = json.dumps({"builder_config": builder, "plugin_config": plugins})
-        (folder / name).write_text(text)
-    for name in contract["layout"][2:]:
-        (folder / name).write_bytes(name.encode())
-
-
-@pytest.fixture
-def engines(tmp_path: Path, english: bool) -> Path:
-    write_engines(tmp_path, vocab_size=51864 if english else 51865)
-    return tmp_path
-
-
-@pytest.fixture
-def transcriber(library: ModuleType, engines: Path) -> Iterator[Any]:
-    loaded = library.TensorRTWhisper(library.Engines.read(engines), device="cpu")
-    yield loaded
-    loaded.close()
-
-
-@pytest.fixture
-def says(player: Any) -> Any:
-    """Teach the engine what it hears in a tone."""
-    from tests.contracts.whisper_runtime import Speech
-
-    def teach(frequency: float, text: str, **speech: Any) -> None:
-        if code := speech.pop("language", None):
-            tokenizer = player.tokenizer
-            codes = dict(
-                zip(tokenizer.all_language_codes, tokenizer.all_language_tokens, strict=True)
-            )
-            speech["language"] = codes[code]
-        player.speeches[band(frequency)] = Speech(player.tokenizer.encode(text), **speech)
-
-    return teach
-
-
-def hear(transcriber: Any, *requests: TranscriptionRequest, **how: Any) -> list[str]:
-    return [transcript.text for transcript in transcriber.transcribe(requests, **how)]
 
 
 # -- one request ----------------------------------------------------------------------------------
@@ -430,64 +312,3 @@ def test_closing_twice_is_fine_and_then_nothing_is_heard(transcriber: Any) -> No
     transcriber.close()
     with pytest.raises(ModelError, match="closed"):
         transcriber.transcribe([TranscriptionRequest(tone(LOW))])
-
-
-# -- loading --------------------------------------------------------------------------------------
-
-
-def test_the_engines_are_opened_as_they_were_built(transcriber: Any, player: Any) -> None:
-    (encoder,) = player.contract.made("from_serialized_engine")
-    assert encoder.arguments["engine"] == b"whisper_encoder_float16_tp1_rank0.engine"
-    (decoder,) = player.contract.made("GenerationSession.__init__")
-    assert decoder.arguments["engine_buffer"] == b"whisper_decoder_float16_tp1_rank0.engine"
-    assert vars(decoder.arguments["model_config"]) == {
-        "max_batch_size": 8,
-        "max_beam_width": 1,
-        "vocab_size": 51864,
-        "num_layers": 12,
-        "num_heads": 12,
-        "num_kv_heads": 12,
-        "hidden_size": 768,
-        "gpt_attention_plugin": "float16",
-        "remove_input_padding": False,
-        "cross_attention": True,
-        "has_position_embedding": True,
-        "has_token_type_embedding": False,
-    }
-    assert transcriber.max_batch == 4
-
-
-def test_warming_up_runs_the_smallest_and_the_largest_batch(transcriber: Any, player: Any) -> None:
-    from collections import defaultdict
-
-    from tests.contracts.whisper_runtime import Speech
-
-    player.speeches = defaultdict(lambda: Speech(player.tokenizer.encode(" Hm.")))
-    transcriber.warm_up()
-    batches = [len(c.arguments["inputs"]["x"]) for c in player.contract.made("Session.run")]
-    assert batches == [1, 4]
-
-
-def test_missing_engines_are_one_sentence(library: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no Whisper TensorRT-LLM engines in"):
-        library.load(Settings(whisper_tensorrt_path=str(tmp_path / "none")))
-
-
-def test_a_missing_engine_file_is_one_sentence(library: ModuleType, engines: Path) -> None:
-    (engines / "whisper_decoder_float16_tp1_rank0.engine").unlink()
-    with pytest.raises(ConfigurationError, match=r"rank0\.engine cannot be read"):
-        library.TensorRTWhisper(library.Engines.read(engines), device="cpu")
-
-
-def test_newer_engines_are_refused(library: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "encoder").mkdir()
-    with pytest.raises(ConfigurationError, match=r"0\.11 or newer"):
-        library.load(Settings(whisper_tensorrt_path=str(tmp_path)))
-
-
-def test_engines_of_another_gpu_are_one_sentence(
-    library: ModuleType, engines: Path, player: Any
-) -> None:
-    player.refusal = "engine plan file is not compatible"
-    with pytest.raises(ConfigurationError, match="do not open on this GPU"):
-        library.TensorRTWhisper(library.Engines.read(engines), device="cpu")
