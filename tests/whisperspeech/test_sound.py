@@ -56,18 +56,18 @@ def test_sound_starts_while_the_rest_is_made(
     voice: Any, monkeypatch: pytest.MonkeyPatch, long: int
 ) -> None:
     steps: list[str] = []
-    heard: list[int] = []
+    passed_on: list[int] = []
     note_steps(voice, monkeypatch, lambda name, _: steps.append(name))
     one = utterance(TEXTS[0], long)
     put = one.put
-    one.put = lambda sound: (heard.append(steps.count("acoustic")), put(sound))
+    one.put = lambda sound: (passed_on.append(steps.count("acoustic")), put(sound))
     (sound,) = spoken(voice, one)
     frames = len(sound) // 320
     # 0.2 s as soon as the frames that the vocoder looks at beside them are there
-    assert heard[0] == 15 + 29 + 3
+    assert passed_on[0] == 15 + 29 + 3
     assert steps.count("acoustic") == frames + 3
-    assert heard == sorted(heard)
-    assert len(heard) >= 3
+    assert passed_on == sorted(passed_on)
+    assert len(passed_on) >= 3
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_tokens_that_the_next_model_does_not_know_are_replaced(
     import torch
 
     engine = voice.engine
-    heard: list[Any] = []
+    passed_on: list[Any] = []
     decoded: list[Any] = []
     admit, decode = engine._acoustic.admit, engine._vocoder._vocos.codes_to_features
 
@@ -173,7 +173,7 @@ def test_tokens_that_the_next_model_does_not_know_are_replaced(
 
     def admitting(newcomers: Any) -> None:
         admit(newcomers)
-        heard.append(engine._acoustic._sources[0, :5].tolist())
+        passed_on.append(engine._acoustic._sources[0, :5].tolist())
 
     operations = _with(engine._semantic._operations, draw=drawing_too_high)
     monkeypatch.setattr(engine._semantic, "_operations", operations)
@@ -186,7 +186,7 @@ def test_tokens_that_the_next_model_does_not_know_are_replaced(
     )
     (sound,) = spoken(voice, utterance("Hello.", longest=4))
     assert len(sound) == 8 * 320
-    assert heard == [[512] * 5]
+    assert passed_on == [[512] * 5]
     assert max(decoded) == 1023
 
 
