@@ -62,7 +62,7 @@ def next_window(handed: int, final: int, frames: int) -> Window | None:
 
     `handed` frames were handed out before, `final` have all their codes, of `frames` in all. A
     window is at most three times as long as what was handed out before it, which is still being
-    heard when it comes, as frames are made many times faster than they are heard.
+    played when it comes, as frames are made many times faster than they play.
     """
     end = handed + min(3 * handed or FIRST_WINDOW, LONGEST_WINDOW)
     if final == frames and end + CONTEXT >= frames:
