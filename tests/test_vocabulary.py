@@ -74,3 +74,15 @@ def test_no_old_word_is_left(word: str) -> None:
 def test_no_file_is_longer_than_it_should_be() -> None:
     long = {name: text.count("\n") for name, text in our_texts().items() if name.endswith(".py")}
     assert {name: lines for name, lines in long.items() if lines > 450} == {}
+
+
+def test_what_the_design_names_is_there() -> None:
+    """The map "where do I find" and the plan of the house lead somewhere."""
+    design = (ROOT / "docs" / "architecture.md").read_text()
+    table = design.partition("## Where do I find")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| .* \| `([^`]+)` \|$", table, re.M)
+    assert len(rows) >= 30
+    assert [name for name in rows if not (ROOT / name).is_file()] == []
+    plan = design.partition("```")[2].partition("```")[0]
+    names = {path.name for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
+    assert set(re.findall(r"\b\w+\.py\b", plan)) - names == set()
