@@ -305,6 +305,18 @@ class Settings:
     handshake_timeout: float = _setting(
         10.0, "serving", "seconds to send the headers in, and then the first message", least=0.1
     )
+    audio_burst: float = _setting(
+        30.0,
+        "serving",
+        "seconds of audio that are taken from a client as fast as it sends",
+        least=1,
+    )
+    audio_rate: float = _setting(
+        4.0, "serving", "how much faster than real time more of it is taken", least=1
+    )
+    max_audio: float = _setting(
+        1800.0, "serving", "seconds of audio that one session may send", least=1
+    )
     max_message_bytes: int = _setting(
         1 << 20, "serving", "largest message a client may send", least=1024
     )

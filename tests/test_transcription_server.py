@@ -18,7 +18,7 @@ from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
 from tests.running import free_ports
-from whisper_live.server import OVERLOADED, TranscriptionServer
+from whisper_live.server import OVERLOADED, TOO_MUCH_AUDIO, TranscriptionServer
 from whisper_live.transcribers.base import Transcript, TranscriptionRequest
 
 
@@ -75,9 +75,15 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+def limits() -> dict[str, float]:
+    """Settings of the server that a test wants otherwise."""
+    return {"max_clients": 1}
+
+
+@pytest.fixture
+async def world(limits: dict[str, Any]) -> AsyncIterator[World]:
     [port] = free_ports(1)
-    settings = Settings(host="127.0.0.1", transcription_port=port, max_clients=1)
+    settings = Settings(host="127.0.0.1", transcription_port=port, **limits)
     status = ServiceStatus()
     for service in Service:
         status.start(service)
@@ -98,8 +104,8 @@ async def message(socket: ClientConnection, fits: Callable[[dict[str, Any]], boo
             return fields
 
 
-async def greet(socket: ClientConnection) -> Any:
-    await socket.send(json.dumps({"uid": "me", "stream": True, "reply": True}))
+async def greet(socket: ClientConnection, **fields: object) -> Any:
+    await socket.send(json.dumps({"uid": "me", "stream": True, "reply": True, **fields}))
     return await message(socket, lambda m: m.get("message") == "SERVER_READY")
 
 
@@ -161,3 +167,53 @@ async def test_an_error_in_a_connection_ends_that_connection_alone(
         assert socket.close_code == 1011
     async with world.connect() as socket:
         await greet(socket)
+
+
+SECOND = bytes(2 * 8000)
+FAST = {"audio_format": "int16", "sample_rate": 8000}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to that in five seconds")
+
+
+def heard(world: World) -> list[float]:
+    """Seconds of audio that each session has heard."""
+    return [client.session.position for client in world.server._clients.values()]
+
+
+@pytest.mark.parametrize("limits", [{"max_clients": 4, "audio_burst": 1.0, "audio_rate": 1.0}])
+async def test_minutes_of_audio_in_one_message_hold_up_nobody(world: World) -> None:
+    async with world.connect() as flood, world.connect() as bystander:
+        await greet(flood, **FAST)
+        await greet(bystander)
+        await flood.send(60 * SECOND)
+        await say(bystander, "Hello.")
+        await message(bystander, lambda m: m.get("eos") is True and "segments" in m)
+        assert heard(world)[0] < 30, "all of it was listened to before the others had their turn"
+        flood.transport.abort()
+
+
+@pytest.mark.parametrize("limits", [{"audio_burst": 1.0, "audio_rate": 50.0}])
+async def test_a_file_sent_at_once_is_heard_to_its_end(world: World) -> None:
+    async with world.connect() as socket:
+        await greet(socket, **FAST)
+        for _ in range(20):
+            await socket.send(SECOND)
+        await until(lambda: heard(world)[0] > 19.9)
+
+
+@pytest.mark.parametrize("limits", [{"audio_burst": 1.0, "audio_rate": 50.0, "max_audio": 5.0}])
+async def test_more_audio_than_a_session_may_send_ends_it(world: World) -> None:
+    async with world.connect() as socket:
+        await greet(socket, **FAST)
+        await socket.send(20 * SECOND)
+        error = await message(socket, lambda m: m.get("status") == "ERROR")
+        assert error["message"] == TOO_MUCH_AUDIO
+        await asyncio.wait_for(socket.wait_closed(), 5)
+        assert (socket.close_code, socket.close_reason) == (1013, "too much audio")
+        await until(lambda: not world.server._clients)

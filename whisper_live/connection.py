@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from fusion.messages import SessionStarted
 from fusion.settings import Settings
+from whisper_live.audio_budget import AudioBudget
 from whisper_live.events import TurnTimeline
 from whisper_live.handshake import Hello
 from whisper_live.incoming_audio import IncomingAudio
@@ -44,6 +45,7 @@ class TranscriptionConnection:
     detector: VoiceActivityDetector
     audio: IncomingAudio
     outgoing: OutgoingMessages
+    budget: AudioBudget
     resume_key: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     away_since: float | None = None
     unwanted: bool = False
@@ -70,7 +72,10 @@ class TranscriptionConnection:
         )
         audio = IncomingAudio(hello.audio_format, hello.sample_rate)
         outgoing = OutgoingMessages(hello.uid)
-        return cls(socket, hello, session, started, VoiceActivityDetector(), audio, outgoing)
+        budget = AudioBudget.from_settings(settings)
+        return cls(
+            socket, hello, session, started, VoiceActivityDetector(), audio, outgoing, budget
+        )
 
     def attach(self, socket: ServerConnection) -> None:
         """Go on over another connection: its sound begins anew, and what was missed is told."""
@@ -127,11 +132,11 @@ class TranscriptionConnection:
         with contextlib.suppress(ConnectionClosed):
             await self.outgoing.write(self.socket.send)
 
-    async def close_when_sent(self, reason: str) -> None:
+    async def close_when_sent(self, reason: str, code: int = 1000) -> None:
         """Close once the client has what is queued, or does not take it for a second."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.outgoing.all_sent(), 1.0)
-        await self.socket.close(1000, reason)
+        await self.socket.close(code, reason)
 
     def log(self, timeline: TurnTimeline) -> None:
         """Write down where the time of a turn went."""

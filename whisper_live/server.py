@@ -46,6 +46,7 @@ from whisper_live.events import (
 )
 from whisper_live.handshake import END_OF_AUDIO, Hello, parse_command, parse_hello
 from whisper_live.loading import load, load_turn_detector
+from whisper_live.places import Places
 from whisper_live.scheduler import Job, Scheduler
 from whisper_live.transcribers.base import Transcriber, TranscriptionRequest
 
@@ -57,12 +58,12 @@ logger = logging.getLogger(__name__)
 _TICK = 0.1
 _READY_POLL = 0.1
 
-# Frames taken from one client before the others get a turn in the event loop.
-_FRAMES_AT_ONCE = 16
-
 # Seconds that a session waits for its client to come back: time to find another network.
 RESUME_PATIENCE = 30.0
 
+TRY_AGAIN_LATER = 1013
+
+TOO_MUCH_AUDIO = "You have sent more audio than one session may; connect again to go on."
 OVERLOADED = "The server is overloaded; try again soon."
 
 
@@ -85,7 +86,7 @@ class TranscriptionServer:
         self._language_model = language_model
         self._voice = voice
         self._clients: dict[str, TranscriptionConnection] = {}
-        self._admitted: dict[ServerConnection, float] = {}
+        self._places = Places(settings.max_clients, settings.max_connection_time)
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(transcriber, self._transcribed, self._live_dropped)
         self._turn_detections = ThreadPoolExecutor(1, thread_name_prefix="turn-detector")
@@ -102,18 +103,19 @@ class TranscriptionServer:
             uid = hello.uid
             returning = self._returning(hello.resume)
             if returning is not None:  # its last connection, dead or not, makes room for this one
-                self._admitted.pop(returning.socket, None)
-            if not self._admit(connection):
-                wait = {"uid": uid, "status": "WAIT", "message": self._minutes_to_wait()}
+                self._places.leave(returning.socket)
+            if not self._places.take(connection, time.monotonic()):
+                minutes = self._places.minutes_to_wait(time.monotonic())
+                wait = {"uid": uid, "status": "WAIT", "message": minutes}
                 await connection.send(json.dumps(wait))
-                await connection.close(1013, "the server is full")
+                await connection.close(TRY_AGAIN_LATER, "the server is full")
                 return
             try:
                 await tasks.first_of(connection.wait_closed(), self._until_ready())
                 await self._prepare(hello.language)
                 await self._serve(connection, hello, access.client_address(connection))
             finally:
-                self._admitted.pop(connection, None)
+                self._places.leave(connection)
         except ProtocolError as error:
             with contextlib.suppress(ConnectionClosed):
                 refusal = {"uid": uid, "status": "ERROR", "message": str(error)}
@@ -134,18 +136,6 @@ class TranscriptionServer:
         if not access.accepts_token(hello.token):
             raise ProtocolError('The "token" is missing or wrong; ask whoever runs this server.')
         return hello
-
-    def _admit(self, connection: ServerConnection) -> bool:
-        if len(self._admitted) >= self._settings.max_clients:
-            return False
-        self._admitted[connection] = time.monotonic()
-        return True
-
-    def _minutes_to_wait(self) -> float:
-        """Until the client that came first has used up its time."""
-        oldest = min(self._admitted.values(), default=time.monotonic())
-        left = self._settings.max_connection_time - (time.monotonic() - oldest)
-        return round(max(left, 0.0) / 60, 2)
 
     async def _until_ready(self) -> None:
         while self._status.not_ready() is not None:  # noqa: ASYNC110 - shared memory wakes nobody
@@ -240,20 +230,35 @@ class TranscriptionServer:
                 return  # the client has come back over another one
             try:
                 if isinstance(message, bytes) and message != END_OF_AUDIO.encode():
-                    await self._hear(client, client.audio.take(message))
+                    await self._hear(client, message)
                 else:
                     self._handle_command(
                         client, message if isinstance(message, str) else message.decode()
                     )
             except ProtocolError as error:
                 client.complain(message, str(error), time.monotonic())
+            if client.budget.spent:
+                client.unwanted = True
+                client.tell({"status": "ERROR", "message": TOO_MUCH_AUDIO})
+                await client.close_when_sent("too much audio", TRY_AGAIN_LATER)
+                return
 
-    async def _hear(self, client: TranscriptionConnection, samples: NDArray[np.float32]) -> None:
-        frames = client.detector.feed(samples)
-        for first in range(0, len(frames), _FRAMES_AT_ONCE):
-            for frame, probability in frames[first : first + _FRAMES_AT_ONCE]:
-                self._carry_out(client, client.session.hear(frame, probability, time.monotonic()))
-            await asyncio.sleep(0)
+    async def _hear(self, client: TranscriptionConnection, message: bytes) -> None:
+        """Listen to a message in parts, at the pace of the client's budget.
+
+        While it waits, nothing is read from the client, and what it sends waits at its end.
+        """
+        for part, seconds in client.audio.parts(message):
+            await self._hear_samples(client, client.audio.take(part))
+            await asyncio.sleep(client.budget.take(seconds, time.monotonic()))
+            if client.budget.spent or client.socket.close_code is not None:
+                return
+
+    async def _hear_samples(
+        self, client: TranscriptionConnection, samples: NDArray[np.float32]
+    ) -> None:
+        for frame, probability in client.detector.feed(samples):
+            self._carry_out(client, client.session.hear(frame, probability, time.monotonic()))
         while client.session.backlogged:
             client.caught_up.clear()
             await client.caught_up.wait()

@@ -22,6 +22,11 @@ from fusion.settings import Settings
 PURPOSES = {"transcription": "transcription", "speech": "speech", "web": "the web page"}
 """What the three ports are for, by the first word of their settings."""
 
+# A client whose audio waits for its turn still has to get its keepalive through: what lies between
+# it and us must be little, as a pong comes behind all of it.
+_QUEUED_MESSAGES = 4
+_RECEIVE_BUFFER = 1 << 17
+
 ConnectionHandler = Callable[[ServerConnection, AccessPolicy], Awaitable[None]]
 
 
@@ -47,6 +52,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
             # Connections inherit it. asyncio sets it itself for sockets that it makes, but not for
             # given ones, and small messages then wait up to 40 ms for those before them to be
             # acknowledged.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             listeners.append(listener)
         unless_all_are_open.pop_all()
@@ -141,6 +147,7 @@ async def open_port(
             process_request=access.process_request,
             compression=None,
             max_size=max_size,
+            max_queue=_QUEUED_MESSAGES,
         )
         for listener in open_listeners(settings, purpose)
     ]
