@@ -302,6 +302,12 @@ class Settings:
         120, "serving", "how many of them one client address may open in a minute", least=1
     )
     max_connection_time: float = _setting(600.0, "serving", "seconds a client may stay", least=1)
+    max_silence: float = _setting(
+        60.0,
+        "serving",
+        "seconds without a word after which a client gives its place to one who waits",
+        least=1,
+    )
     handshake_timeout: float = _setting(
         10.0, "serving", "seconds to send the headers in, and then the first message", least=0.1
     )

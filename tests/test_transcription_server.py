@@ -217,3 +217,23 @@ async def test_more_audio_than_a_session_may_send_ends_it(world: World) -> None:
         await asyncio.wait_for(socket.wait_closed(), 5)
         assert (socket.close_code, socket.close_reason) == (1013, "too much audio")
         await until(lambda: not world.server._clients)
+
+
+@pytest.mark.parametrize("limits", [{"max_clients": 1, "max_silence": 1.0}])
+async def test_who_is_silent_gives_a_place_to_one_who_waits(world: World) -> None:
+    async with world.connect() as silent, world.connect() as other:
+        await greet(silent)
+        await other.send('{"uid": "other"}')
+        assert (await message(other, lambda _: True))["status"] == "WAIT"
+        [client] = world.server._clients.values()
+        client.active_at -= 10
+        async with world.connect() as again:
+            await greet(again)
+            await message(silent, lambda m: m.get("message") == "DISCONNECT")
+            await asyncio.wait_for(silent.wait_closed(), 5)
+            assert (silent.close_code, silent.close_reason) == (1013, "others wait")
+            await until(lambda: len(world.server._clients) == 1)
+            await say(again, "Hello.")
+            async with world.connect() as late:
+                await late.send('{"uid": "late"}')
+                assert (await message(late, lambda _: True))["status"] == "WAIT"

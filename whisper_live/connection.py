@@ -7,12 +7,14 @@ import contextlib
 import logging
 import math
 import secrets
+import time
 from dataclasses import dataclass, field, replace
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from fusion.messages import SessionStarted
+from fusion import tasks
+from fusion.messages import ModelStatus, SessionStarted
 from fusion.settings import Settings
 from whisper_live.audio_budget import AudioBudget
 from whisper_live.events import TurnTimeline
@@ -35,7 +37,8 @@ class TranscriptionConnection:
     """A connection with its session, which outlives it for a while: the client may come back.
 
     `caught_up` is set whenever the session has made progress. `away_since` is when the connection
-    was lost (monotonic seconds), None while there is one.
+    was lost (monotonic seconds), None while there is one. `active_at` is when anything was
+    last said or under way.
     """
 
     socket: ServerConnection
@@ -49,6 +52,7 @@ class TranscriptionConnection:
     resume_key: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     away_since: float | None = None
     unwanted: bool = False
+    active_at: float = field(default_factory=time.monotonic)
     writer: asyncio.Task[None] | None = None
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
     closing: asyncio.Task[None] | None = None
@@ -131,6 +135,31 @@ class TranscriptionConnection:
         """Send what is queued, until cancelled or until the connection is gone."""
         with contextlib.suppress(ConnectionClosed):
             await self.outgoing.write(self.socket.send)
+
+    def tell_model_status(self, status: ModelStatus) -> None:
+        """Say which language model answers, to a client that asked for events."""
+        if self.hello.stream:
+            fields = {"name": status.name, "coming": status.coming, "detail": status.detail}
+            self.tell({"event": "language_model", **fields})
+
+    @property
+    def here(self) -> bool:
+        """Whether there is a connection, and it stays."""
+        return self.away_since is None and self.closing is None
+
+    def may_give_place(self, now: float) -> bool:
+        """Whether nothing is said or under way here."""
+        return self.here and self.session.idle(now)
+
+    def dismiss(self, reason: str, code: int) -> None:
+        """End the session, once the client has what is queued."""
+        self.unwanted = True
+        self.tell({"message": "DISCONNECT"})
+        self.close_soon(reason, code)
+
+    def close_soon(self, reason: str, code: int = 1000) -> None:
+        """Close once the client has what is queued, beside what goes on."""
+        self.closing = tasks.start(self.close_when_sent(reason, code), "closing")
 
     async def close_when_sent(self, reason: str, code: int = 1000) -> None:
         """Close once the client has what is queued, or does not take it for a second."""

@@ -104,7 +104,9 @@ class TranscriptionServer:
             returning = self._returning(hello.resume)
             if returning is not None:  # its last connection, dead or not, makes room for this one
                 self._places.leave(returning.socket)
-            if not self._places.take(connection, time.monotonic()):
+            if not self._places.take(connection, time.monotonic()) and not (
+                self._take_from_silent(connection, time.monotonic())
+            ):
                 minutes = self._places.minutes_to_wait(time.monotonic())
                 wait = {"uid": uid, "status": "WAIT", "message": minutes}
                 await connection.send(json.dumps(wait))
@@ -137,6 +139,16 @@ class TranscriptionServer:
             raise ProtocolError('The "token" is missing or wrong; ask whoever runs this server.')
         return hello
 
+    def _take_from_silent(self, connection: ServerConnection, now: float) -> bool:
+        """Give a connection the place of whoever has been silent longest, if for long enough."""
+        silent = [client for client in self._clients.values() if client.may_give_place(now)]
+        longest = min(silent, key=lambda client: client.active_at, default=None)
+        if longest is None or now - longest.active_at < self._settings.max_silence:
+            return False
+        longest.dismiss("others wait", TRY_AGAIN_LATER)
+        self._places.leave(longest.socket)
+        return self._places.take(connection, now)
+
     async def _until_ready(self) -> None:
         while self._status.not_ready() is not None:  # noqa: ASYNC110 - shared memory wakes nobody
             await asyncio.sleep(_READY_POLL)
@@ -165,7 +177,8 @@ class TranscriptionServer:
             **client.keys(hello.resume),
         }
         client.outgoing.put(ready, first=True)
-        self._tell_model_status(client)
+        if self._model_status is not None:
+            client.tell_model_status(self._model_status)
         client.writer = writer = tasks.start(client.write(), "writer")
         try:
             await asyncio.wait_for(self._listen(client), self._settings.max_connection_time)
@@ -264,7 +277,7 @@ class TranscriptionServer:
             await client.caught_up.wait()
 
     def _handle_command(self, client: TranscriptionConnection, message: str) -> None:
-        now = time.monotonic()
+        now = client.active_at = time.monotonic()
         if message == END_OF_AUDIO:
             events = client.session.end_of_audio(now)
         else:
@@ -356,18 +369,11 @@ class TranscriptionServer:
         if isinstance(message, ModelStatus):
             self._model_status = message
             for connection in self._clients.values():
-                self._tell_model_status(connection)
+                connection.tell_model_status(message)
             return
         client = self._clients.get(message.session)
         if client is not None:
             self._carry_out(client, client.session.received(message, time.monotonic()))
-
-    def _tell_model_status(self, connection: TranscriptionConnection) -> None:
-        """Say which language model answers, to a client that asked for events."""
-        status = self._model_status
-        if status is not None and connection.hello.stream:
-            fields = {"name": status.name, "coming": status.coming, "detail": status.detail}
-            connection.tell({"event": "language_model", **fields})
 
     def notice_restarts(self) -> None:
         """A neighbour that was restarted knows no session: tell it, and end what it had begun."""
@@ -397,11 +403,10 @@ class TranscriptionServer:
                     continue
                 if client.session.idle(now):
                     continue
+                client.active_at = now
                 self._carry_out(client, client.session.tick(now))
-                here = client.away_since is None and client.closing is None
-                if here and client.session.finished(now):
-                    closing = client.close_when_sent("all is said")
-                    client.closing = tasks.start(closing, "closing")
+                if client.here and client.session.finished(now):
+                    client.close_soon("all is said")
 
     def close(self) -> None:
         self._scheduler.close()
