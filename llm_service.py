@@ -21,6 +21,7 @@ from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError
 from fusion.links import Links
+from fusion.logs import about, without_quotes
 from fusion.messages import (
     Commit,
     Interruption,
@@ -285,7 +286,8 @@ class LanguageModelService:
 
     def _fail(self, generation: Generation, error: ModelError) -> None:
         """End the turn; speculation that failed is done again when its turn is committed."""
-        logger.warning("a reply failed: %s", error)
+        extra = about(generation.session, generation.turn)
+        logger.warning("a reply failed: %s", without_quotes(str(error)), extra=extra)
         with self._lock:
             if generation.priority == Priority.COMMITTED:
                 self._tell(generation, ReplyFailed(*_key(generation), str(error)))

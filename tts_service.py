@@ -24,6 +24,7 @@ from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError
 from fusion.links import Links
+from fusion.logs import about
 from fusion.messages import (
     Commit,
     Interruption,
@@ -243,6 +244,7 @@ class SpeechServer:
     ) -> None:
         """Let the connection hear the session until one of them ends or another takes its place."""
         released = client.bind(connection, keyed=keyed, received=received)
+        logger.info("an audio client connects", extra=about(client.session))
         if keyed and self._speakers:
             client.pending_events.append({"event": "voices", "voices": self._speakers})
         self._synthesis.wake()

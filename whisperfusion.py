@@ -61,7 +61,7 @@ def run() -> int:
     from whisper_live import server
 
     settings = parse()
-    logs.configure(settings.log_level, "main")
+    logs.configure(settings.log_level, "main", settings.log_format)
     threading.excepthook = tasks.end_process_for_thread
     try:
         choice = choose(settings, survey(settings))

@@ -34,7 +34,7 @@ def child_process(service: Service, links: Links) -> Iterator[threading.Event]:
     restart is better than half a service.
     """
     threading.excepthook = tasks.end_process_for_thread
-    logs.configure(links.log_level, service.label.removeprefix("the "))
+    logs.configure(links.log_level, service.label.removeprefix("the "), links.log_format)
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked while it was started

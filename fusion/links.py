@@ -22,6 +22,7 @@ class Links:
     status: ServiceStatus
     choice: Choice
     log_level: str = "info"
+    log_format: str = "text"
 
     @property
     def transcription_queue(self) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fusion.logs import FORMATS
+
 SYSTEM_PROMPT = (
     "You are a friendly voice assistant. Answer in one or two short spoken sentences, "
     "without lists, markup or emoji."
@@ -341,6 +343,9 @@ class Settings:
     tls_key: str = _setting("", "serving", "key file (PEM) for --tls")
     log_level: str = _setting(
         "info", "serving", "how much is logged", choices=("debug", "info", "warning", "error")
+    )
+    log_format: str = _setting(
+        "text", "serving", "how it is logged: for a person, or as JSON lines", choices=FORMATS
     )
     config: str = _setting(
         "",

@@ -84,7 +84,12 @@ class Supervisor:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._folder = tempfile.TemporaryDirectory(prefix="whisperfusion-")
         self.links = Links(
-            self._folder.name, os.urandom(32), ServiceStatus(), choice, settings.log_level
+            self._folder.name,
+            os.urandom(32),
+            ServiceStatus(),
+            choice,
+            settings.log_level,
+            settings.log_format,
         )
         self._processes: dict[Service, SpawnProcess] = {}
         self._restarts = {service: Restarts() for service in services}

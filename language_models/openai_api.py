@@ -23,6 +23,7 @@ import httpx
 
 from fusion import tasks
 from fusion.errors import ConfigurationError, ModelError
+from fusion.logs import without_quotes
 from fusion.settings import Settings
 from language_models.base import (
     THINKING,
@@ -208,13 +209,15 @@ class OpenAIServer:
                     raise self._failure(error, reply.begun) from error
                 logger.info("Trying %s again: %s", self._url, error)
             except (MalformedReplyError, httpx.DecodingError) as error:
-                logger.warning("%s sent what is no reply: %s", self._url, error)
+                logger.warning(
+                    "%s sent what is no reply: %s", self._url, without_quotes(str(error))
+                )
                 raise ModelError(
                     f"The language model server at {self._url} sent a reply that cannot be read: "
                     f"{_one_line(error)}."
                 ) from error
             except ServerFailedError as error:
-                logger.warning("The language model server at %s: %s", self._url, error)
+                logger.warning("The language model server at %s failed", self._url)
                 raise ModelError(
                     f"The language model server at {self._url} failed while it answered"
                     f"{quotation(str(error))}."
@@ -313,7 +316,7 @@ class OpenAIServer:
         )
 
     def _refusal(self, status: int, said: str) -> ModelError:
-        logger.warning("%s answered %d: %s", self._url, status, said)
+        logger.warning("%s answered %d", self._url, status)  # what it said may quote the prompt
         reasons = {
             401: "it does not accept --openai_api_key",
             403: "it does not accept --openai_api_key",

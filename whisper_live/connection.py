@@ -14,6 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from fusion import tasks
+from fusion.logs import about, without_quotes
 from fusion.messages import ModelStatus, SessionStarted
 from fusion.settings import Settings
 from whisper_live.audio_budget import AudioBudget
@@ -126,10 +127,18 @@ class TranscriptionConnection:
 
     def tell(self, fields: dict[str, object]) -> None:
         """Queue a JSON message; a client that does not read is disconnected."""
+        if fields.get("status") == "ERROR":
+            sentence = without_quotes(str(fields["message"]))
+            logger.warning("the client is told: %s", sentence, extra=self._about(fields))
         if not self.outgoing.put(fields):
-            logger.warning("%s does not read its messages and is disconnected", self.hello.uid)
+            sentence = "the client does not read its messages and is disconnected"
+            logger.warning(sentence, extra=about(self.identity))
             self.unwanted = True
             self.socket.transport.abort()
+
+    def _about(self, fields: dict[str, object]) -> dict[str, object]:
+        turn = fields.get("turn")
+        return about(self.identity, turn if isinstance(turn, int) else None)
 
     async def write(self) -> None:
         """Send what is queued, until cancelled or until the connection is gone."""
@@ -175,11 +184,10 @@ class TranscriptionConnection:
         )
         ahead = "prepared ahead" if timeline.speculative else "made after the commit"
         logger.info(
-            "%s turn %d, ms since the end of speech: %s (%s)",
-            self.identity,
-            timeline.turn,
+            "ms since the end of speech: %s (%s)",
             times,
             ahead,
+            extra=about(self.identity, timeline.turn),
         )
 
     def complain(self, message: str | bytes, sentence: str, now: float) -> None:

@@ -28,6 +28,7 @@ from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError, ProtocolError
 from fusion.links import Links
+from fusion.logs import about, without_quotes
 from fusion.messages import Commit, Message, ModelStatus, ReplyFailed, SessionEnded, SpeechEnded
 from fusion.receiving import neighbour_is_ready, received
 from fusion.serving.access import AccessPolicy
@@ -119,12 +120,13 @@ class TranscriptionServer:
             finally:
                 self._places.leave(connection)
         except ProtocolError as error:
+            logger.warning("a client is refused: %s", without_quotes(str(error)))
             with contextlib.suppress(ConnectionClosed):
                 refusal = {"uid": uid, "status": "ERROR", "message": str(error)}
                 await connection.send(json.dumps(refusal))
                 await connection.close(1008, "the handshake is wrong")
         except ConnectionClosed:
-            logger.debug("%s left", uid or "a client")
+            logger.debug("a client left before its session began")
 
     async def _greet(self, connection: ServerConnection, access: AccessPolicy) -> Hello:
         timeout = self._settings.handshake_timeout
@@ -164,10 +166,12 @@ class TranscriptionServer:
         client = self._returning(hello.resume)
         if client is not None:
             client.attach(connection)
+            logger.info("the client is back", extra=about(client.identity))
         else:
             self._end_deserted(address)
             client = TranscriptionConnection.begin(connection, hello, address, self._settings)
             self._clients[client.identity] = client
+            logger.info("a client connects", extra=about(client.identity))
             self._introduce(client)
         ready = {
             "message": "SERVER_READY",
@@ -229,6 +233,7 @@ class TranscriptionServer:
 
     def _dismiss(self, client: TranscriptionConnection) -> None:
         del self._clients[client.identity]
+        logger.info("the session ends", extra=about(client.identity))
         self._scheduler.forget(client.identity)
         if client.hello.reply:
             self._language_model.offer(SessionEnded(client.identity))
@@ -318,6 +323,8 @@ class TranscriptionServer:
 
     def _to_language_model(self, message: Message) -> None:
         """Tell the language model; a turn whose commit it does not take ends in an error."""
+        if isinstance(message, Commit):
+            logger.info("committed", extra=about(message.session, message.turn))
         if not self._language_model.offer(message) and isinstance(message, Commit):
             key = message.session, message.turn, message.revision
             self.handle(ReplyFailed(*key, OVERLOADED))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.logs import about
 from fusion.messages import (
     ClauseSpoken,
     Commit,
@@ -261,7 +262,7 @@ class Session:
         self._heed_overlap()
         if verdict is not Verdict.ADDRESSED:
             return verdict, []
-        logger.debug("turn %d interrupts with %r the words %r", turn, text, machine.words)
+        logger.debug("speech interrupts the machine", extra=about(self.identity, turn))
         return verdict, self._answers.interrupt(now) if self._policy.barge_in else []
 
     def _transcript_changed(self, event: TranscriptChanged, now: float) -> list[Event]:

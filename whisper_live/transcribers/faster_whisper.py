@@ -247,7 +247,9 @@ class FasterWhisper:
                 if cancelled() or not looks[-1].is_unsound:
                     break
         best = max(looks, key=lambda each: each.rank)
-        logger.debug("Recognised again: %s instead of %s", best.transcript, first.transcript)
+        logger.debug(
+            "recognised again, with %s words", "other" if best is not first else "the same"
+        )
         return first if best.ran_on and not first.ran_on else best
 
     def _decode(
