@@ -13,9 +13,9 @@ import pytest
 
 from fusion import logs
 from fusion.messages import Commit, ReplyFailed, ReplyText
-from tests.test_transcription_server import World, greet, message, say, world
+from tests.test_transcription_server import World, greet, limits, message, say, world
 
-__all__ = ["world"]
+__all__ = ["limits", "world"]
 
 ROOT = Path(__file__).parent.parent
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import math
 import secrets
@@ -75,6 +76,7 @@ class TranscriptionConnection:
             voice=hello.voice,
             history=hello.history,
         )
+        logger.info("a client connects", extra=about(session.identity))
         audio = IncomingAudio(hello.audio_format, hello.sample_rate)
         outgoing = OutgoingMessages(hello.uid)
         budget = AudioBudget.from_settings(settings)
@@ -85,6 +87,7 @@ class TranscriptionConnection:
     def attach(self, socket: ServerConnection) -> None:
         """Go on over another connection: its sound begins anew, and what was missed is told."""
         self.leave(self.away_since or 0.0)
+        logger.info("the client is back", extra=about(self.identity))
         self.socket.transport.abort()
         self.socket, self.away_since, self.closing = socket, None, None
         self.detector = VoiceActivityDetector()
@@ -196,3 +199,15 @@ class TranscriptionConnection:
         if now - self.complained_at.get(kind, -math.inf) >= _COMPLAINT_INTERVAL:
             self.complained_at[kind] = now
             self.tell({"status": "ERROR", "message": sentence})
+
+
+async def turn_away(
+    socket: ServerConnection, uid: str, reason: str | float, code: int, closing: str
+) -> None:
+    """End a connection that gets no session: an error's sentence, or the minutes to wait."""
+    wait = isinstance(reason, float)
+    sentence = closing if wait else without_quotes(str(reason))
+    logger.warning("a client is turned away: %s", sentence)
+    fields = {"uid": uid, "status": "WAIT" if wait else "ERROR", "message": reason}
+    await socket.send(json.dumps(fields))
+    await socket.close(code, closing)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import json
 import logging
 import threading
 import time
@@ -28,7 +27,7 @@ from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError, ProtocolError
 from fusion.links import Links
-from fusion.logs import about, without_quotes
+from fusion.logs import about
 from fusion.messages import Commit, Message, ModelStatus, ReplyFailed, SessionEnded, SpeechEnded
 from fusion.receiving import neighbour_is_ready, received
 from fusion.serving.access import AccessPolicy
@@ -36,7 +35,7 @@ from fusion.serving.health import Health
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
-from whisper_live.connection import TranscriptionConnection
+from whisper_live.connection import TranscriptionConnection, turn_away
 from whisper_live.events import (
     Event,
     PredictTurn,
@@ -109,9 +108,7 @@ class TranscriptionServer:
                 self._take_from_silent(connection, time.monotonic())
             ):
                 minutes = self._places.minutes_to_wait(time.monotonic())
-                wait = {"uid": uid, "status": "WAIT", "message": minutes}
-                await connection.send(json.dumps(wait))
-                await connection.close(TRY_AGAIN_LATER, "the server is full")
+                await turn_away(connection, uid, minutes, TRY_AGAIN_LATER, "the server is full")
                 return
             try:
                 await tasks.first_of(connection.wait_closed(), self._until_ready())
@@ -120,11 +117,8 @@ class TranscriptionServer:
             finally:
                 self._places.leave(connection)
         except ProtocolError as error:
-            logger.warning("a client is refused: %s", without_quotes(str(error)))
             with contextlib.suppress(ConnectionClosed):
-                refusal = {"uid": uid, "status": "ERROR", "message": str(error)}
-                await connection.send(json.dumps(refusal))
-                await connection.close(1008, "the handshake is wrong")
+                await turn_away(connection, uid, str(error), 1008, "the handshake is wrong")
         except ConnectionClosed:
             logger.debug("a client left before its session began")
 
@@ -166,12 +160,10 @@ class TranscriptionServer:
         client = self._returning(hello.resume)
         if client is not None:
             client.attach(connection)
-            logger.info("the client is back", extra=about(client.identity))
         else:
             self._end_deserted(address)
             client = TranscriptionConnection.begin(connection, hello, address, self._settings)
             self._clients[client.identity] = client
-            logger.info("a client connects", extra=about(client.identity))
             self._introduce(client)
         ready = {
             "message": "SERVER_READY",
