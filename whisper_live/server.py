@@ -104,10 +104,9 @@ class TranscriptionServer:
             returning = self._returning(hello.resume)
             if returning is not None:  # its last connection, dead or not, makes room for this one
                 self._places.leave(returning.socket)
-            if not self._places.take(connection, time.monotonic()) and not (
-                self._take_from_silent(connection, time.monotonic())
-            ):
-                minutes = self._places.minutes_to_wait(time.monotonic())
+            now = time.monotonic()
+            if not (self._places.take(connection, now) or self._take_from_silent(connection, now)):
+                minutes = self._places.minutes_to_wait(now)
                 await turn_away(connection, uid, minutes, TRY_AGAIN_LATER, "the server is full")
                 return
             try:
