@@ -11,6 +11,8 @@ import json
 import logging
 import re
 
+from websockets.exceptions import WebSocketException
+
 FORMATS = ("text", "json")
 
 # Libraries that report every connection or request at `info`.
@@ -40,8 +42,15 @@ def configure(level: str, process: str = "main", form: str = "text") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("websockets.server").addFilter(_is_our_fault)
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Whether a handshake failed by an error of ours: that strangers send junk is no news."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, WebSocketException | ConnectionError | EOFError)
 
 
 class TextLines(logging.Formatter):

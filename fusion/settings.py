@@ -278,7 +278,11 @@ class Settings:
     )
 
     # -- serving ------------------------------------------------------------------------------
-    host: str = _setting("0.0.0.0", "serving", "address to listen on")
+    host: str = _setting(
+        "127.0.0.1",
+        "serving",
+        "address to listen on: this machine alone; 0.0.0.0 or :: opens the ports to others",
+    )
     transcription_port: int = _setting(
         6006, "serving", "WebSocket port that takes audio", least=0, most=65535
     )
@@ -333,6 +337,12 @@ class Settings:
         "serving",
         "comma-separated origins whose pages may connect, or * for any; "
         "empty: pages of the host that the socket itself is on",
+    )
+    allowed_hosts: str = _setting(
+        "",
+        "serving",
+        "comma-separated names of this server in its pages' addresses, besides those of the "
+        "machine; * for any",
     )
     trusted_proxies: str = _setting(
         "", "serving", "comma-separated addresses or networks whose X-Forwarded-For is believed"

@@ -16,6 +16,7 @@ from fusion.status import Phase, Service, ServiceStatus
 from tests.running import ROOT, free_ports
 
 OPEN = "without a token"
+PORTS = "ports 6006 (audio in) and 8888 (speech out)"
 
 
 def test_what_is_loaded_is_said_once_and_at_last_where_to_go(
@@ -54,12 +55,18 @@ def test_what_is_loaded_is_said_once_and_at_last_where_to_go(
 @pytest.mark.parametrize(
     ("settings", "port", "first", "everybody"),
     [
-        (Settings(), 8000, "Ready: open http://localhost:8000/", True),
-        (Settings(token="a"), 8000, "Ready: open http://localhost:8000/#token=a", False),
+        (Settings(host="0.0.0.0"), 8000, "Ready: open http://localhost:8000/", True),
+        (
+            Settings(host="0.0.0.0", token="a"),
+            8000,
+            "Ready: open http://localhost:8000/#token=a",
+            False,
+        ),
         (Settings(host="192.0.2.7"), 81, "Ready: open http://192.0.2.7:81/", True),
         (Settings(host="127.0.0.1"), 81, "Ready: open http://127.0.0.1:81/", False),
         (Settings(host="::1"), 81, "Ready: open http://[::1]:81/", False),
-        (Settings(), 0, "Ready: listening on ports 6006 (audio in) and 8888 (speech out).", True),
+        (Settings(), 8000, "Ready: open http://127.0.0.1:8000/", False),
+        (Settings(host="::"), 0, f"Ready: listening on {PORTS}.", True),
     ],
 )
 def test_it_says_who_may_come(settings: Settings, port: int, first: str, everybody: bool) -> None:

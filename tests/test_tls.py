@@ -21,7 +21,7 @@ from fusion.settings import Settings
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return dataclasses.replace(Settings(), tls=True, cache=str(tmp_path / "cache"))
+    return dataclasses.replace(Settings(), host="0.0.0.0", tls=True, cache=str(tmp_path / "cache"))
 
 
 def names(path: Path) -> list[str]:

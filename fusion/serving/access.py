@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import http
 import ipaddress
+import socket
 import time
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +22,8 @@ class AccessPolicy:
     """Decides who may connect to a port, and answers `/healthz` and `/metrics` on it."""
 
     def __init__(self, settings: Settings, health: Health) -> None:
+        self._hosts = _known_hosts(settings)
+        self._web_port = settings.web_port
         self._origins = [o.strip() for o in settings.allowed_origins.split(",") if o.strip()]
         self._proxies = [
             ipaddress.ip_network(p.strip(), strict=False)
@@ -35,7 +38,7 @@ class AccessPolicy:
 
     def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """For websockets' `process_request`: a plain HTTP answer, or None to go on."""
-        path = urlsplit(request.path).path
+        path = request.path.partition("?")[0]
         if answer := self._health.answer(path):
             response = connection.respond(answer.status, answer.text)
             for name, value in {"Cache-Control": "no-store", **answer.headers}.items():
@@ -59,13 +62,30 @@ class AccessPolicy:
             return True
         if self._origins:
             return False
-        return urlsplit(origin).hostname == urlsplit(f"//{headers.get('Host', '')}").hostname
+        try:
+            page, here = urlsplit(origin), urlsplit(f"//{headers.get('Host', '')}")
+            ports = {here.port, self._web_port or here.port}
+            same = page.hostname == here.hostname and page.port in ports
+        except ValueError:  # neither a host nor a port
+            return False
+        return same and self._is_ours(here.hostname)
+
+    def _is_ours(self, host: str | None) -> bool:
+        """Whether this machine is meant: a stranger's name may lead here as well (DNS rebinding).
+
+        What is an address is no name that a stranger could let lead anywhere.
+        """
+        if host is None:
+            return False
+        return "*" in self._hosts or host in self._hosts or _unmapped(host) is not None
 
     def accepts_token(self, token: object) -> bool:
         """Whether a client's token is the server's, where it has one."""
         if not self._token:
             return True
-        return isinstance(token, str) and hmac.compare_digest(token.encode(), self._token.encode())
+        return isinstance(token, str) and hmac.compare_digest(
+            token.encode("utf-8", "surrogatepass"), self._token.encode()
+        )
 
     def client_address(self, connection: ServerConnection) -> str:
         """Where a client is: its peer address, or what a trusted proxy says it is."""
@@ -80,6 +100,13 @@ class AccessPolicy:
     def _is_proxy(self, address: str) -> bool:
         known = _unmapped(address)
         return known is not None and any(known in network for network in self._proxies)
+
+
+def _known_hosts(settings: Settings) -> set[str]:
+    """Names of this machine, and those in the settings."""
+    own = socket.gethostname().lower()
+    names = {"localhost", own, f"{own.partition('.')[0]}.local", settings.host.lower()}
+    return names | {each.strip().lower() for each in settings.allowed_hosts.split(",")} - {""}
 
 
 def _canonical(address: str) -> str:
@@ -103,5 +130,5 @@ def _unmapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | N
 def query(connection: ServerConnection, name: str) -> str | None:
     """A parameter of the address that a client connected to."""
     assert connection.request is not None
-    values = parse_qs(urlsplit(connection.request.path).query).get(name)
+    values = parse_qs(connection.request.path.partition("?")[2]).get(name)
     return values[0] if values else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from urllib.parse import quote
 
 import segno
@@ -13,39 +14,46 @@ from fusion.serving.tls import is_made_here, machine_addresses
 from fusion.settings import Settings
 from fusion.status import PIPELINE, Phase, Service, ServiceStatus
 
+FOR_OTHERS = "Only this machine can reach it: --host 0.0.0.0 opens it to your network."
 
-def page_address(settings: Settings, host: str, port: int) -> str:
+
+def page_address(settings: Settings, host: str, port: int, *, with_token: bool = True) -> str:
     """The page's address for a browser that knows this machine as `host`.
 
     The token goes after `#`, which a browser keeps to itself.
     """
     scheme = "https" if settings.tls else "http"
     name = f"[{host}]" if ":" in host else host
-    secret = f"#token={quote(settings.token, safe='')}" if settings.token else ""
+    token = settings.token if with_token else ""
+    secret = f"#token={quote(token, safe='')}" if token else ""
     return f"{scheme}://{name}:{port}/{secret}"
 
 
-def ready_banner(settings: Settings, port: int) -> str:
+def ready_banner(settings: Settings, port: int, *, with_token: bool = True) -> str:
     """Some lines for the terminal, for when all is ready: where to go, and who may come.
 
     With TLS also a QR code for a phone. `port` is the page's; 0 when it is not served.
     """
-    return "\n".join([*_where(settings, port), *_who(settings)])
+    return "\n".join([*_where(settings, port, with_token), *_who(settings)])
 
 
-def _where(settings: Settings, port: int) -> list[str]:
+def _where(settings: Settings, port: int, with_token: bool) -> list[str]:
     if not port:
         ports = f"{settings.transcription_port} (audio in) and {settings.speech_port} (speech out)"
         return [f"Ready: listening on ports {ports}."]
     everywhere = is_everywhere(settings.host)
-    here = page_address(settings, "localhost" if everywhere else settings.host, port)
+    here = page_address(
+        settings, "localhost" if everywhere else settings.host, port, with_token=with_token
+    )
     lines = [f"Ready: open {here}"]
     if not settings.tls:
-        hint = "To talk from a phone on your network, start with --tls."
+        hint = "A browser elsewhere gives the page a microphone only with --tls."
         return lines if settings.host in THIS_MACHINE else [*lines, hint]
+    if settings.host in THIS_MACHINE:
+        lines.append(FOR_OTHERS)
     others = machine_addresses() if everywhere else [settings.host]
     if others and others[0] not in THIS_MACHINE:
-        address = page_address(settings, others[0], port)
+        address = page_address(settings, others[0], port, with_token=with_token)
         picture = io.StringIO()
         segno.make(address, error="l").terminal(picture, compact=True, border=2)
         lines += [f"On a phone in your network: {address}", picture.getvalue().rstrip("\n")]
@@ -84,7 +92,8 @@ class StartupReport:
         served = not self._port or self._status.phase(Service.WEB) == Phase.READY
         if served and self._status.not_ready() is None:
             self._done = True
-            say(ready_banner(self._settings, self._port))
+            # Where nobody looks at it, this is a log, which keeps no secrets.
+            say(ready_banner(self._settings, self._port, with_token=sys.stdout.isatty()))
 
 
 def say(text: str) -> None:

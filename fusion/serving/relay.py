@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from fusion import tasks
 from fusion.serving.hosts import loopback
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 # RFC 6455, 7.4.1: these describe a close that came without a code and may not be sent.
 UNSENDABLE = (1005, 1006, 1015)
 GOING_AWAY, BAD_GATEWAY = 1001, 1014
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 KEPT_HEADERS = ("origin", "user-agent", "cookie", "authorization")
 
 
@@ -50,11 +52,17 @@ class Relay:
             if refused := self._connections.establish(peer, None, time.monotonic()):
                 await _deny(client, refused.status, refused.sentence)
                 return
+            if not _HOST.fullmatch(client.headers.get("host", "localhost")):
+                await _deny(client, 400, "the Host header is no host and port")
+                return
             try:
                 server = await self._connect(client, port)
             except InvalidStatus as refusal:
                 body = (refusal.response.body or b"").decode("utf-8", "replace")
                 await _deny(client, refusal.response.status_code, body)
+                return
+            except InvalidURI:  # its text holds the query, and with it keys and tokens
+                await _deny(client, 400, "the Host header is no host and port")
                 return
             except (OSError, TimeoutError, InvalidHandshake) as error:
                 logger.info("Nothing answers on port %d: %s", port, error)
