@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.scripted_server import pause, say, scripted
-from whisper_live.client import Closed, Event, Notice, ReplyText, Sound, Transcript, talk
+from whisper_live.client import Closed, Event, Notice, ReplyText, Segment, Sound, Transcript, talk
 from whisper_live.client.events import Failure
 from whisper_live.client.memory import Memory
 
@@ -185,3 +185,20 @@ def test_an_interruption_is_remembered_as_far_as_it_was_played() -> None:
     memory.new_session()
     assert memory.take(ReplyText(2.0, 1, "Another.", True, False))
     assert [entry["content"] for entry in memory.history] == ["Hello.", "All", "Another."]  # type: ignore[index]
+
+
+def said(turn: int, text: str) -> Transcript:
+    return Transcript(0.0, turn, (Segment(0.0, 1.0, text, True),), True, 0.1)
+
+
+def test_what_a_lost_server_did_not_answer_is_asked_again_and_stands_once_in_the_history() -> None:
+    memory = Memory()
+    assert memory.unanswered == ""
+    memory.take(said(1, "Hello."))
+    memory.take(ReplyText(0.0, 1, "Hi.", True, False))
+    assert memory.unanswered == ""
+    memory.take(said(2, "What time is it?"))
+    assert memory.unanswered == "What time is it?"
+    assert [part["content"] for part in memory.history] == ["Hello.", "Hi."]  # type: ignore[index]
+    memory.take(Failure(0.0, 2, "It failed."))
+    assert memory.unanswered == ""

@@ -229,11 +229,14 @@ class Conversation:
         self._events.put_nowait(ready)
         if ready.fields.get("resumed"):
             return
+        question = self._memory.unanswered if self._handshake.get("reply", True) else ""
         self._memory.new_session()
         if self._speech is not None:
             self._speech.cancel()
             self._speech_turn = None
             self._speech = asyncio.create_task(self._read_speech(await self._open_speech()))
+        if question:  # the server that was to answer it is gone
+            await connection.send(json.dumps({"command": "say", "text": question}))
 
     async def _read_speech(self, connection: ClientConnection) -> None:
         """Follow the speech socket, and open it again when its process was restarted."""

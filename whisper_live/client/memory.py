@@ -30,6 +30,14 @@ class Memory:
             self._turns.setdefault(event.turn, {})["assistant"] = event.fields["spoken"]
         return True
 
+    @property
+    def unanswered(self) -> str:
+        """What was said last, if it has neither a reply nor an error yet; else empty."""
+        latest = max(self._turns, default=None)
+        if latest is None or {("assistant", latest), ("failure", latest)} & self._seen:
+            return ""
+        return self._turns[latest].get("user", "")
+
     def new_session(self) -> None:
         """Turns count from 1 again."""
         self._earlier = self.history
@@ -39,11 +47,12 @@ class Memory:
     @property
     def history(self) -> list[object]:
         """The handshake's `history` for a server that has forgotten the conversation."""
+        waiting = max(self._turns, default=None) if self.unanswered else None
         said = [
             {"role": role, "content": turn[role]}
-            for turn in self._turns.values()
+            for number, turn in self._turns.items()
             for role in ("user", "assistant")
-            if turn.get(role)
+            if turn.get(role) and number != waiting  # it is asked again
         ]
         return [*self._earlier, *said][-_MOST_HISTORY:]
 
