@@ -277,7 +277,9 @@ def _has_key(client: SpeechSession, key: str) -> bool:
 
 
 def _unheard_at(client: SpeechSession, address: str) -> bool:
-    return client.connection is None and not client.keyed and client.started.address == address
+    started = client.started
+    free = client.connection is None and not client.keyed and not started.knows_keys
+    return free and started.address == address
 
 
 async def _serve(settings: Settings, links: Links, stop: threading.Event) -> None:

@@ -27,6 +27,9 @@ class SessionStarted:
     history: tuple[tuple[str, str], ...] = ()
     """Earlier turns as (role, text), so that a restarted language model knows them again."""
 
+    knows_keys: bool = False
+    """Whether its client names the key: no audio connection without one is given the session."""
+
 
 @dataclass(frozen=True)
 class SessionEnded:

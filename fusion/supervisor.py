@@ -16,7 +16,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 
-from fusion.errors import EXIT_CONFIGURATION
+from fusion.errors import EXIT_CONFIGURATION, ConfigurationError
 from fusion.links import Links
 from fusion.selection import Choice
 from fusion.settings import Settings
@@ -82,11 +82,11 @@ class Supervisor:
         # numpy's OpenBLAS keeps every core busy for 60 ms after a matrix product of 1 ms, waiting
         # for the next one. It reads this when a service first imports numpy.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        self._folder = tempfile.TemporaryDirectory(prefix="whisperfusion-")
+        self._folder = _run_folder()
         self.links = Links(
             self._folder.name,
             os.urandom(32),
-            ServiceStatus(),
+            _service_status(),
             choice,
             settings.log_level,
             settings.log_format,
@@ -205,6 +205,39 @@ class Supervisor:
                 logger.warning("%s did not stop and is killed", service.label)
                 process.kill()
                 process.join(CHECK_INTERVAL)
+
+
+# What a Unix socket's address holds on Linux, less the longest name that `Links` gives one.
+_LONGEST_FOLDER = 107 - len("/transcription_queue")
+
+
+def _run_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for the channels' sockets. Raises ConfigurationError."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="whisperfusion-")
+    except OSError as error:
+        raise ConfigurationError(
+            f"No folder for temporary files can be written ({error.strerror}): name one in the "
+            "environment variable TMPDIR."
+        ) from error
+    if len(os.fsencode(folder.name)) > _LONGEST_FOLDER:
+        folder.cleanup()
+        raise ConfigurationError(
+            f"The folder for temporary files, {tempfile.gettempdir()}, has too long a path for the "
+            "sockets in it: name a shorter one in the environment variable TMPDIR."
+        )
+    return folder
+
+
+def _service_status() -> ServiceStatus:
+    """Shared memory for the status. Raises ConfigurationError."""
+    try:
+        return ServiceStatus()
+    except OSError as error:
+        raise ConfigurationError(
+            f"Shared memory cannot be had ({error.strerror}): make /dev/shm writable, or give it "
+            "room."
+        ) from error
 
 
 class _Reserve(contextlib.ExitStack):

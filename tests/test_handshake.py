@@ -68,3 +68,10 @@ def test_every_language_of_whisper_is_known_by_its_english_name() -> None:
         assert hello.language == code
     assert {language_code(code, _WHISPERS) for code in _WHISPERS} == _WHISPERS
     assert len([code for code in _WHISPERS if code in _CODES]) == len(_WHISPERS) == 100
+
+
+def test_of_a_long_history_the_latest_turns_are_kept() -> None:
+    history = [{"role": "user", "content": f"{n:04} " + "x" * 3995} for n in range(100)]
+    fields = json.dumps({"uid": "me", "history": history})
+    kept = parse_hello(fields, {"en"}).history
+    assert [content[:4] for _, content in kept] == ["0095", "0096", "0097", "0098", "0099"]

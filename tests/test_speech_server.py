@@ -419,3 +419,20 @@ async def test_a_client_that_does_not_read_holds_up_nobody(running: Running) -> 
         running.reply("a", "One.")
         await messages_until(socket, "reply_end")
         stuck.transport.abort()
+
+
+async def test_a_session_whose_client_knows_keys_is_never_given_to_one_without(
+    running: Running,
+) -> None:
+    """Not in the moment before its own audio connection comes, either."""
+    async with running.connect() as stranger:
+        started = SessionStarted("a", "key-a", "localhost", "en", "", "", knows_keys=True)
+        running.server.handle(started)
+        await running.begin("b")
+        running.reply("a", "Secret.")
+        running.reply("b", "Public.")
+        await asyncio.wait_for(stranger.recv(), 5)
+        async with running.connect("key-a") as own:
+            await messages_until(own, "reply_end")
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stranger.recv(), 0.5)

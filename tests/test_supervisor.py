@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from fusion.errors import EXIT_CONFIGURATION
-from fusion.supervisor import Restarts
+from fusion import supervisor
+from fusion.errors import EXIT_CONFIGURATION, ConfigurationError
+from fusion.selection import Choice, Pick
+from fusion.settings import Settings
+from fusion.status import ServiceStatus
+from fusion.supervisor import Restarts, Supervisor
 
 ROOT = Path(__file__).parent.parent
 Start = Callable[..., "Program"]
@@ -26,12 +33,12 @@ class Program:
 
     def __init__(self, folder: Path, services: tuple[str, ...]) -> None:
         self.folder = folder
-        (folder / "tmp").mkdir()
+        self.tmp = Path(tempfile.mkdtemp())  # pytest's folder has too long a name for sockets
         self.errors = (folder / "errors").open("w+b")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.supervised", str(folder), *services],
             cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(folder / "tmp")},
+            env={**os.environ, "TMPDIR": str(self.tmp)},
             stderr=self.errors,
             start_new_session=True,
         )
@@ -82,6 +89,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             os.killpg(program.process.pid, signal.SIGKILL)
         program.process.wait(10)
         program.errors.close()
+        shutil.rmtree(program.tmp)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -99,7 +107,7 @@ def test_a_signal_ends_everything_soon(start: Start, number: signal.Signals) -> 
     assert "Traceback" not in errors
     assert not any(map(alive, pids))
     assert len(list(program.folder.glob("*.ended"))) == 3, "a service was cut off"
-    assert not list((program.folder / "tmp").iterdir()), "the run folder was left behind"
+    assert not list(program.tmp.iterdir()), "the run folder was left behind"
 
 
 @pytest.mark.parametrize("kind", ["stubborn", "deaf"])
@@ -224,3 +232,31 @@ def test_delays_grow_and_old_deaths_are_forgotten() -> None:
     assert restarts.died(4) is None
     restarts = Restarts()
     assert [restarts.died(t * 61.0) for t in range(20)] == [0.0] * 20
+
+
+NOTHING = Choice(*[Pick("none", "nothing is loaded")] * 3)
+
+
+def test_a_folder_too_long_for_sockets_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(ConfigurationError, match=r"too long a path.*TMPDIR"):
+        Supervisor(Settings(), NOTHING, {})
+    assert not list(long.iterdir())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(ConfigurationError, match=r"No folder for temporary files.*TMPDIR"):
+        Supervisor(Settings(), NOTHING, {})
+
+
+def test_shared_memory_that_cannot_be_had_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read_only() -> ServiceStatus:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(supervisor, "ServiceStatus", read_only)
+    with pytest.raises(ConfigurationError, match=r"Read-only.*/dev/shm"):
+        Supervisor(Settings(), NOTHING, {})

@@ -75,6 +75,7 @@ class TranscriptionConnection:
             system_prompt=hello.system_prompt,
             voice=hello.voice,
             history=hello.history,
+            knows_keys=hello.stream,  # older clients ask for no events
         )
         logger.info("a client connects", extra=about(session.identity))
         audio = IncomingAudio(hello.audio_format, hello.sample_rate)

@@ -16,6 +16,7 @@ END_OF_AUDIO = "END_OF_AUDIO"
 
 _LONGEST_TEXT = 4000
 _LONGEST_HISTORY = 100
+_MOST_HISTORY_TEXT = 20_000  # characters; no prompt takes more
 _SAMPLE_RATES = range(8_000, 192_001)
 _EXAMPLE = '{"uid": "me", "language": "en", "task": "transcribe"}'
 
@@ -172,4 +173,12 @@ def _history(value: Any) -> tuple[tuple[str, str], ...]:
         if not isinstance(content, str) or len(content) > _LONGEST_TEXT:
             raise expected
         turns.append((part["role"], _whole_characters(content)))
-    return tuple(turns)
+    # The latest are what a prompt has room for; going through all of them would hold up others.
+    room = _MOST_HISTORY_TEXT
+    kept = 0
+    for _, content in reversed(turns):
+        room -= len(content)
+        if room < 0:
+            break
+        kept += 1
+    return tuple(turns[len(turns) - kept :])
