@@ -37,7 +37,7 @@ from fusion.messages import (
     SpeechEnded,
     Withdrawal,
 )
-from fusion.models.kokoro import LANGUAGES
+from fusion.models.kokoro import SPEAKERS
 from fusion.receiving import received
 from fusion.selection import VOICES, Pick, is_installed, module
 from fusion.serving.access import AccessPolicy, query
@@ -245,14 +245,24 @@ class SpeechServer:
         """Let the connection hear the session until one of them ends or another takes its place."""
         released = client.bind(connection, keyed=keyed, received=received)
         logger.info("an audio client connects", extra=about(client.session))
-        if keyed and self._speakers:
-            client.pending_events.append({"event": "voices", "voices": self._speakers})
+        if keyed and (self._speakers or self._languages):
+            client.pending_events.append(self._voices())
         self._synthesis.wake()
         try:
             await released.wait()
         finally:
             if client.connection is connection:
                 client.release()
+
+    def _voices(self) -> dict[str, object]:
+        """What can be spoken, and with which names; see docs/protocol.md."""
+        speakers = [{"name": name, "language": code} for name, code in self._speakers.items()]
+        return {
+            "event": "voices",
+            "voices": list(self._speakers),
+            "languages": list(self._languages),
+            "speakers": speakers,
+        }
 
 
 async def _ignore(connection: ServerConnection) -> None:
@@ -324,7 +334,7 @@ def load(settings: Settings, pick: Pick) -> Voice:
     voice = _load_library(settings, pick)
     if pick.library == "piper" and is_installed("kokoro_onnx"):
         kokoro = Pick("kokoro", "for languages that Piper's voice does not speak")
-        return VoiceByLanguage(voice, partial(_load_library, settings, kokoro), LANGUAGES)
+        return VoiceByLanguage(voice, partial(_load_library, settings, kokoro), SPEAKERS)
     return voice
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ class PlayedTranscriber:
 
 class PlayedVoice:
     max_concurrent = 1
-    speakers = ()
+    speakers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, name: str, rate: int, *languages: str) -> None:
         self.name, self.sample_rate, self.languages = name, rate, languages
@@ -127,7 +128,8 @@ def test_a_model_that_cannot_be_had_is_said_and_tried_again() -> None:
 
 def test_each_voice_speaks_its_own_languages_at_one_rate() -> None:
     first, other = PlayedVoice("piper", 22_050, "en"), PlayedVoice("kokoro", 24_000, "en", "es")
-    both = VoiceByLanguage(first, lambda: other, ("en", "es"))
+    both = VoiceByLanguage(first, lambda: other, {"af": "en", "ef": "es"})
+    assert both.speakers == {"ef": "es"}, "the first voice keeps its own language"
     assert both.languages == ("en", "es")
     english = np.concatenate(list(both.synthesize("Hi.", language="en")))
     spanish = np.concatenate(list(both.synthesize("Hola.", language="es")))
@@ -149,7 +151,7 @@ def test_a_voice_that_cannot_be_had_fails_its_clause_and_is_tried_again() -> Non
             raise failures.pop()
         return other
 
-    both = VoiceByLanguage(PlayedVoice("piper", 22_050, "en"), load, ("es",))
+    both = VoiceByLanguage(PlayedVoice("piper", 22_050, "en"), load, {"ef": "es"})
     both.prepare("es")  # is logged, and no more
     assert not failures
     failures.append(ConfigurationError("no network."))

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Humming:
     name = "humming"
     sample_rate = SPEECH_RATE
     max_concurrent = 1
-    speakers: tuple[str, ...] = ()
+    speakers: Mapping[str, str] = MappingProxyType({})
     languages: tuple[str, ...] = ("en",)
 
     def __init__(self) -> None:
@@ -126,15 +127,17 @@ async def whole_reply(socket: ClientConnection) -> float:
 
 
 async def messages_until(socket: ClientConnection, event: str) -> list[dict[str, Any] | float]:
-    """Events, and the seconds of each chunk of sound, up to an event."""
+    """Events but for the voices, and the seconds of each chunk of sound, up to an event."""
     got: list[dict[str, Any] | float] = []
     while True:
         message = await asyncio.wait_for(socket.recv(), 5)
         if isinstance(message, bytes):
             got.append(len(message) / 4 / SPEECH_RATE)
         else:
-            got.append(json.loads(message))
-            if got[-1]["event"] == event:  # type: ignore[index]
+            told = json.loads(message)
+            if told["event"] != "voices":
+                got.append(told)
+            if told["event"] == event:
                 return got
 
 
@@ -146,13 +149,19 @@ async def nothing_more(socket: ClientConnection) -> None:
 async def test_who_may_choose_a_voice_is_told_which_there_are(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running.server, "_speakers", ("ann", "bob"))
+    monkeypatch.setattr(running.server, "_speakers", {"ann": "en", "bea": "es"})
     await running.begin("a")
     async with running.connect("key-a") as socket:
+        first = json.loads(await asyncio.wait_for(socket.recv(), 5))
         running.reply("a", "One.")
-        first, *rest = await messages_until(socket, "reply_end")
-    assert first == {"event": "voices", "voices": ["ann", "bob"]}
-    assert {"event": "voices", "voices": ["ann", "bob"]} not in rest
+        rest = await messages_until(socket, "reply_end")
+    assert first == {
+        "event": "voices",
+        "voices": ["ann", "bea"],
+        "languages": ["en"],
+        "speakers": [{"name": "ann", "language": "en"}, {"name": "bea", "language": "es"}],
+    }
+    assert rest[0] == {"event": "reply_start", "turn": 1}
     await running.begin("b")
     async with running.connect() as socket:
         running.reply("b", "One.")
@@ -295,13 +304,13 @@ async def test_a_second_connection_with_the_key_takes_the_first_ones_place(
     await running.begin("a")
     async with running.connect("key-a") as first, running.connect("key-a") as second:
         with pytest.raises(ConnectionClosed):
-            await asyncio.wait_for(first.recv(), 5)
+            await messages_until(first, "nothing but the end")
         assert first.close_code == 1001
         running.reply("a", "One.")
         await messages_until(second, "reply_end")
         running.end("a")
         with pytest.raises(ConnectionClosed):
-            await asyncio.wait_for(second.recv(), 5)
+            await messages_until(second, "nothing but the end")
         assert second.close_code == 1000
 
 
@@ -371,6 +380,7 @@ async def test_a_voice_that_fails_before_any_sound_is_told_once_committed(
 ) -> None:
     await running.begin("a")
     async with running.connect("key-a") as socket:
+        await messages_until(socket, "voices")
         now = time.monotonic()
         running.server.handle(ReplyText("a", 1, 1, "Crash it all. And more. ", now))
         await nothing_more(socket)

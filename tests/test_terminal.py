@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import sys
 import wave
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from fusion.errors import FusionError
+from tests.running import free_ports
 from tests.scripted_server import ScriptedServer, say, scripted
 from whisper_live.client import Event, Failure, Notice, ReplyText, Segment, Transcript, terminal
 from whisper_live.client.sound_card import SoundBuffer, microphone, speaker
@@ -42,8 +44,15 @@ EVENTS: list[Event] = [
     Failure(1.0, 2, "It broke."),
     Notice(1.0, "DISCONNECT", None),
     Notice(1.0, "timeline", 1),
+    Notice(1.0, "left_out", 1, {"message": "It cannot be said."}),
 ]
-LINES = ["> How old?", "< Very old …", "! It broke.", "! The server's time limit is reached."]
+LINES = [
+    "> How old?",
+    "< Very old …",
+    "! It broke.",
+    "! The server's time limit is reached.",
+    "! It cannot be said.",
+]
 
 
 def test_a_pipe_gets_whole_lines() -> None:
@@ -108,6 +117,33 @@ async def test_no_reply_needs_no_speaker(tmp_path: Path) -> None:
         assert await terminal.run(command(server, *options)) == 0
         assert server.hello["reply"] is False
         assert server.hello["language"] is None
+
+
+async def test_a_text_is_asked_and_without_a_sound_card_the_answer_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    received = []
+
+    async def reply(connection: ServerConnection) -> None:
+        received.append(json.loads(await connection.recv()))
+        await answer(connection)
+
+    async with scripted(conversation=reply, speech=speak) as server:
+        assert await terminal.run(command(server, "--say", "How old?")) == 0
+    assert received == [{"command": "say", "text": "How old?"}]
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1] == "< Indeed."
+    assert "The answers are printed." in printed.err
+
+
+def test_a_server_that_is_not_there_is_said_before_a_sound_card_that_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    (port,) = free_ports(1)
+    assert terminal.main(["--host", "127.0.0.1", "--port", str(port)]) == 1
+    assert "is it running?" in capsys.readouterr().err
 
 
 async def test_an_error_or_a_lost_server_is_a_failure(tmp_path: Path) -> None:

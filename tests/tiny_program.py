@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 from asyncio.selector_events import BaseSelectorEventLoop
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ class Hum:
     name = "tiny hum"
     sample_rate = SPEECH_RATE
     max_concurrent = 1
-    speakers = ()
+    speakers: Mapping[str, str] = MappingProxyType({})
     languages = ("en",)
 
     def prepare(self, language: str) -> None:

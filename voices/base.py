@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +21,11 @@ class Voice(Protocol):
     max_concurrent: int
     """How many syntheses may run at the same time, each in its own thread."""
 
-    speakers: tuple[str, ...]
-    """Names that `synthesize` takes as `speaker`; empty where there is one voice alone."""
+    speakers: Mapping[str, str]
+    """Names that `synthesize` takes as `speaker`, each with its language as ISO 639-1 code.
+
+    Empty where there is one voice alone.
+    """
 
     languages: tuple[str, ...]
     """ISO 639-1 codes of what it speaks, its own first; empty where nobody knows.

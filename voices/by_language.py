@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import soxr
@@ -23,18 +23,24 @@ logger = logging.getLogger(__name__)
 class VoiceByLanguage:
     """See `voices.base.Voice`; safe from any number of threads.
 
-    `load` loads and warms up the other voice, which speaks `other_languages`.
+    `load` loads and warms up the other voice, which speaks with `other_speakers`, each in its own
+    language. Only those of languages that `first` does not speak are used.
     """
 
     sample_rate = SPEECH_RATE
 
     def __init__(
-        self, first: Voice, load: Callable[[], Voice], other_languages: tuple[str, ...]
+        self, first: Voice, load: Callable[[], Voice], other_speakers: Mapping[str, str]
     ) -> None:
         self.name = first.name
         self.max_concurrent = first.max_concurrent
-        self.speakers = first.speakers
-        others = tuple(each for each in other_languages if each not in first.languages)
+        added = {
+            name: language
+            for name, language in other_speakers.items()
+            if language not in first.languages
+        }
+        self.speakers: Mapping[str, str] = {**first.speakers, **added}
+        others = tuple(dict.fromkeys(added.values()))
         self.languages = (*first.languages, *others)
         self._first = first
         self._others = frozenset(others)

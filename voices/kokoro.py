@@ -10,7 +10,7 @@ import logging
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +82,9 @@ class KokoroVoice:
         self.name = f"kokoro: {path.stem}"
         self.max_concurrent = max_concurrent
         styles = {file.stem: file for file in path.parent.glob("*.bin")}
-        self.speakers = tuple(sorted(name for name in styles if name[0] in _ACCENTS))
+        self.speakers: Mapping[str, str] = {
+            name: _ACCENTS[name[0]][0] for name in sorted(styles) if name[0] in _ACCENTS
+        }
         self.languages = LANGUAGES
         try:
             self._styles = {name: _style(styles[name]) for name in self.speakers}

@@ -12,7 +12,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,11 @@ class PiperVoice:
         self.max_concurrent = max_concurrent
         self._config = _read_config(path)
         self.sample_rate = int(self._config.sample_rate)
-        self.speakers = tuple(self._config.speaker_id_map or ())
-        self.languages = (base_language(self._config.espeak_voice),)
+        language = base_language(self._config.espeak_voice)
+        self.languages = (language,)
+        self.speakers: Mapping[str, str] = dict.fromkeys(
+            self._config.speaker_id_map or (), language
+        )
         self._acoustic, self._vocoder, self._halves = _open_model(path, threads)
         self._phonemizer = Phonemizer(session=self._acoustic, config=self._config)
         self._peak = _PEAK

@@ -3,14 +3,14 @@
 import { serverAddress, tokenOf } from "./address.js";
 import { loudness, prepareCapture } from "./capture.js";
 import { Connection } from "./connection.js";
-import { Conversation, heardText, saidText } from "./conversation.js";
-import { Dialogs } from "./dialogs.js";
+import { Conversation, awaited, heardText, saidText } from "./conversation.js";
+import { Dialogs, copyText } from "./dialogs.js";
 import { plain } from "./markdown.js";
 import { Player } from "./playback.js";
-import { LANGUAGES, handshake, load, needsHandshake, save, storageKey, storageOf } from "./settings.js";
+import { LANGUAGES, handshake, languageOf, load, needsHandshake, save, storageKey, storageOf } from "./settings.js";
 import { Talk } from "./talk.js";
 import { View } from "./view.js";
-import { MICROPHONE, SLOW, TIME_LIMIT, stateNotice, stateWords } from "./words.js";
+import { MICROPHONE, SLOW, TIME_LIMIT, heldWords, mindWords, stateNotice, stateWords, unvoicedWords } from "./words.js";
 
 const KEPT = "whisperfusion-conversation-2";
 const RETRIABLE = ["loading", "lost", "full", "refused"];
@@ -21,7 +21,7 @@ class App {
     this.key = storageKey(this.address.host);
     this.storage = storageOf(window, "localStorage");
     this.tab = storageOf(window, "sessionStorage");
-    this.settings = load(this.storage, this.key);
+    this.settings = load(this.storage, this.key, languageOf(navigator.languages));
     this.view = new View();
     this.conversation = new Conversation((entry) => this.changed(entry), this.restored());
     this.connection = new Connection(
@@ -56,6 +56,16 @@ class App {
     const on = (id, event, handler) => document.getElementById(id).addEventListener(event, handler);
     on("retry", "click", () => this.connection.retry());
     on("dismiss", "click", () => this.view.notice(null));
+    on("new", "click", () => this.begin());
+    on("starters", "click", ({ target }) => {
+      if (target.matches("button")) this.sayText(target.textContent);
+    });
+    on("conversation", "click", ({ target }) => this.use(target));
+    on("notice-token", "submit", (event) => {
+      event.preventDefault();
+      const token = document.getElementById("right-token").value.trim();
+      if (token) this.change({ ...this.settings, token });
+    });
     on("stop", "click", () => this.hush());
     on("typing", "submit", (event) => {
       event.preventDefault();
@@ -102,6 +112,7 @@ class App {
       return;
     }
     this.player = player;
+    if (this.settings.loudspeaker) player.playOn(this.settings.loudspeaker);
     this.animate();
     if (this.connection.connected) this.hearReplies();
   }
@@ -135,8 +146,11 @@ class App {
 
   async say(field) {
     const text = field.value.trim();
-    if (!text) return;
     field.value = "";
+    if (text) await this.sayText(text);
+  }
+
+  async sayText(text) {
     if (this.hasSound) await this.openSound();
     this.player?.stop();
     this.view.follow();
@@ -146,6 +160,34 @@ class App {
     this.connection.open();
   }
 
+  /** A new conversation; the one before can be had back. */
+  begin() {
+    const { entries } = this.conversation;
+    this.hush();
+    this.conversation.clear();
+    this.connection.renew(); // the server forgets it as well
+    const undo = { label: "Undo", run: () => this.takeUp(entries) };
+    this.view.notice("A new conversation has begun.", { action: undo });
+  }
+
+  takeUp(entries) {
+    this.hush();
+    this.conversation.restore(entries);
+    this.connection.renew();
+  }
+
+  /** A button of a turn was pressed. */
+  async use(button) {
+    const { act } = button.dataset;
+    const { entry: id } = button.closest("[data-entry]")?.dataset ?? {};
+    const entry = this.conversation.entries.find((one) => one.id === id);
+    if (act === "all") this.conversation.toggleAll(id);
+    if (act !== "copy" || !entry) return;
+    const text = plain(entry.reply.all ? entry.reply.written : heardText(entry));
+    const copied = await copyText(text);
+    this.view.notice(copied ? "Copied." : "This browser does not let the page copy.");
+  }
+
   change(settings) {
     const before = this.settings;
     const renew = needsHandshake(before, settings);
@@ -153,14 +195,18 @@ class App {
     save(this.storage, this.key, settings);
     this.view.language(settings.language);
     if (this.player) this.player.volume = settings.volume;
+    if (settings.loudspeaker !== before.loudspeaker) this.player?.playOn(settings.loudspeaker);
+    if (settings.microphone !== before.microphone) this.talk.changed();
     if (settings.hold !== before.hold) this.talk.changed();
     if (renew) this.connection.renew();
   }
 
-  tellMicrophone(kind) {
-    const secureAddress =
-      kind === "insecure" ? location.href.replace(/^http:/, "https:").replace(/#.*/, "") : null;
-    this.view.notice(MICROPHONE[kind], { about: "microphone", tone: "bad", secureAddress });
+  async tellMicrophone(kind) {
+    const tell = (more) => this.view.notice(MICROPHONE[kind], { about: "microphone", tone: "bad", ...more });
+    tell({});
+    if (kind !== "insecure") return;
+    const secureAddress = location.href.replace(/^http:/, "https:").replace(/#.*/, "");
+    if ((await answers(secureAddress)) && this.view.about === "microphone") tell({ secureAddress });
   }
 
   tellSlow() {
@@ -172,11 +218,21 @@ class App {
   onState(state) {
     this.showState();
     const notice = stateNotice(state);
-    if (notice) this.view.notice(notice, { about: "connection", tone: "bad" });
-    const { text } = stateWords(state, this.talk.listening, Date.now());
+    if (state.name === "refused" && this.metInEnglish(state.reason)) return;
+    const token = state.name === "refused" && /token/i.test(state.reason);
+    if (notice) this.view.notice(notice, { about: "connection", tone: "bad", token });
+    const { text } = stateWords(state, this.talk.listening ? "listening" : "", Date.now());
     if (state.name === "ready") this.ready(state.server);
     else if (text !== this.announced) this.view.announce(text);
     this.announced = text;
+  }
+
+  /** The browser's language was our guess: where the server does not know it, English will do. */
+  metInEnglish(reason) {
+    const guessed = this.storage.getItem(this.key) === null && this.settings.language !== "en";
+    if (!guessed || !/language/i.test(reason)) return false;
+    this.change({ ...this.settings, language: "en" });
+    return true;
   }
 
   ready(server) {
@@ -210,6 +266,10 @@ class App {
       if (message.eos && entry.reply.silent) this.view.announce(plain(heardText(entry)));
     } else if (message.event === "thinking") {
       this.conversation.thinks(message);
+    } else if (message.event === "language_model") {
+      this.view.mind(mindWords(message));
+    } else if (message.event === "held") {
+      this.view.hint(heldWords(message));
     } else if (message.event === "interrupted") {
       this.conversation.interrupted(message);
     } else if (message.event === "timeline") {
@@ -234,7 +294,18 @@ class App {
     else if (message.event === "flush") this.player.flush();
     else if (message.event === "left_out") this.conversation.leftOut(message.turn, message.message);
     else if (message.status === "ERROR") this.conversation.unspoken(message.turn, message.message);
-    else if (message.event === "voices") this.dialogs.offerVoices(message.voices);
+    else if (message.event === "voices") this.voicesKnown(message);
+  }
+
+  /** Before the first word the person learns that there will be none to hear. */
+  voicesKnown(message) {
+    this.dialogs.offerVoices(message);
+    const { language, reply } = this.settings;
+    if (!reply || !this.dialogs.isUnvoiced(language)) this.view.resolved("voice");
+    else {
+      const name = new Intl.DisplayNames(["en"], { type: "language" }).of(language);
+      this.view.notice(unvoicedWords(name), { about: "voice" });
+    }
   }
 
   onDropped() {
@@ -247,21 +318,39 @@ class App {
   showState() {
     const { state } = this.connection;
     this.view.microphone(this.talk.microphone, this.settings.hold, state.name === "ready");
-    const words = stateWords(state, this.talk.listening, Date.now());
+    const words = stateWords(state, this.doing, Date.now());
     const where = this.address.host === null ? "" : ` · ${this.address.host}`;
     this.view.state({ ...words, text: words.text + where }, RETRIABLE.includes(state.name));
+  }
+
+  get doing() {
+    if (this.player?.audible != null) return "speaking";
+    if (this.conversation.entries.slice(-1).some(awaited)) return "thinking";
+    return this.talk.listening ? "listening" : "";
   }
 
   changed(entry) {
     if (entry) this.view.entry(entry);
     else this.view.conversation(this.conversation.entries);
     this.tab.setItem(KEPT, JSON.stringify(this.conversation.entries));
+    this.showState();
   }
 
   /** The conversation of this tab, if the page was loaded again. */
   restored() {
     const kept = this.tab.getItem(KEPT);
     return kept ? JSON.parse(kept) : [];
+  }
+}
+
+/** Whether a page is served there: only with TLS that this browser trusts. */
+async function answers(address) {
+  try {
+    await fetch(address, { method: "HEAD", mode: "no-cors", signal: AbortSignal.timeout(3000) });
+    return true;
+  } catch (error) {
+    if (error instanceof TypeError || error instanceof DOMException) return false;
+    throw error;
   }
 }
 

@@ -42,9 +42,9 @@ export class Microphone {
     this.nodes = [];
   }
 
-  /** Ask for the microphone and start. Throws MicrophoneError. */
-  async open() {
-    this.stream = await ask();
+  /** Ask for the microphone and start. `id`: which one, if it is there. Throws MicrophoneError. */
+  async open(id = "") {
+    this.stream = await ask(id);
     this.frames = new Frames(this.context.sampleRate);
     const source = this.context.createMediaStreamSource(this.stream);
     const worklet = new AudioWorkletNode(this.context, "capture", {
@@ -107,11 +107,11 @@ export function loudness(samples) {
   return Math.max(0, Math.min(1, 1 + decibels / 60));
 }
 
-async function ask() {
+async function ask(id) {
   if (!navigator.mediaDevices?.getUserMedia) throw new MicrophoneError("insecure");
   try {
     return await navigator.mediaDevices.getUserMedia({
-      audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
+      audio: { deviceId: id ? { ideal: id } : undefined, echoCancellation: true, noiseSuppression: true, autoGainControl: true },
     });
   } catch (error) {
     if (!(error instanceof DOMException)) throw error;

@@ -19,8 +19,22 @@ export class Conversation {
   }
 
   clear() {
-    this.entries = [];
+    this.restore([]);
+  }
+
+  /** Show these turns instead; nothing more comes of them. */
+  restore(entries) {
+    this.entries = entries;
+    this.#close();
     this.onChange(null);
+  }
+
+  /** Show all that was written of a reply, or again only what was heard. */
+  toggleAll(id) {
+    const entry = this.entries.find((one) => one.id === id);
+    if (!entry?.reply) return;
+    entry.reply.all = !entry.reply.all;
+    this.onChange(entry);
   }
 
   connectionEnded() {
@@ -74,10 +88,11 @@ export class Conversation {
   }
 
   /** An `llm_output` message: all text of the reply so far, or of what an interruption left. */
-  answered({ turn, llm_output: output, eos }) {
+  answered({ turn, llm_output: output, eos, interrupted = false }) {
     const entry = this.#entry(turn);
     const reply = this.#reply(entry);
     reply.text = output.join(" ").trim();
+    if (!interrupted) reply.written = reply.text;
     reply.complete = eos;
     this.onChange(entry);
     return entry;
@@ -188,6 +203,8 @@ export class Conversation {
     entry.reply ??= {
       text: "",
       complete: false,
+      written: "", // all text that came, heard or not
+      all: false, // whether the person wants to see it
       silent: !this.sounding,
       unspoken: false,
       cut: false,
@@ -216,6 +233,13 @@ export function saidText(entry) {
 export function awaited({ reply, problem }) {
   if (!reply || problem || reply.cut || reply.clauses.length > 0) return false;
   return !reply.complete || (!reply.silent && reply.text !== "");
+}
+
+/** Whether more of an interrupted reply was written than was heard. */
+export function hasMore({ reply }) {
+  if (!reply?.cut || !reply.written) return false;
+  const heard = reply.clauses.map(({ text }) => text).join(" ");
+  return words(reply.written).length > words(heard).length;
 }
 
 /** The reply as far as it was played; as it was written where there was no sound. */

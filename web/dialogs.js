@@ -2,19 +2,25 @@
 
 import { LANGUAGES } from "./settings.js";
 import { asSrt, asText, asVtt } from "./subtitles.js";
+import { unvoicedWords } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const radio = (name, yes) => document.querySelector(`input[name=${name}][value=${yes ? "yes" : "no"}]`);
 
+const names = new Intl.DisplayNames(["en"], { type: "language" });
+
 export class Dialogs {
   constructor(app) {
     this.app = app;
+    this.speakers = []; // {name, language}
+    this.spoken = []; // codes of what the voices speak; empty where nobody knows
     this.offerLanguages(LANGUAGES);
     at("open-settings").addEventListener("click", () => this.openSettings());
     // Closed with Escape there is no submit; after Done, close comes too late for a quick space bar.
     for (const event of ["submit", "close"]) {
       at("settings").addEventListener(event, () => app.change(this.chosen()));
     }
+    at("language").addEventListener("change", () => this.showVoices(""));
     at("volume").addEventListener("input", () => {
       if (app.player) app.player.volume = Number(at("volume").value);
     });
@@ -23,12 +29,10 @@ export class Dialogs {
     at("save-text").addEventListener("click", () => this.download(asText, "txt", "text/plain"));
     at("save-srt").addEventListener("click", () => this.download(asSrt, "srt", "application/x-subrip"));
     at("save-vtt").addEventListener("click", () => this.download(asVtt, "vtt", "text/vtt"));
-    at("clear").addEventListener("click", () => this.clear());
   }
 
   /** Codes of the languages that the server's model knows. */
   offerLanguages(codes) {
-    const names = new Intl.DisplayNames(["en"], { type: "language" });
     const named = codes.map((code) => ({ code, name: names.of(code) }));
     named.sort((a, b) => a.name.localeCompare(b.name));
     const chosen = at("language").value; // the dialog may be open
@@ -37,8 +41,41 @@ export class Dialogs {
     at("language").value = chosen;
   }
 
-  offerVoices(voices) {
-    at("voices").replaceChildren(...voices.map((voice) => new Option(voice, voice)));
+  /** The `voices` event of docs/protocol.md. */
+  offerVoices({ voices, languages = [], speakers }) {
+    this.spoken = languages;
+    this.speakers = speakers ?? voices.map((name) => ({ name, language: "" }));
+    this.showVoices(at("voice").value);
+  }
+
+  /** Whether answers in this language, "" for whatever is spoken, are shown and not said. */
+  isUnvoiced(language) {
+    return language !== "" && this.spoken.length > 0 && !this.spoken.includes(language);
+  }
+
+  /** The voices of the language that is chosen, and a word where there is none. */
+  showVoices(chosen) {
+    const language = at("language").value;
+    const fitting = this.speakers.filter((one) => !language || !one.language || one.language === language);
+    const kept = fitting.some(({ name }) => name === chosen) || !chosen ? [] : [{ name: chosen }];
+    const options = [...fitting, ...kept].map(({ name }) => new Option(name, name));
+    at("voice").replaceChildren(new Option("The server’s own", ""), ...options);
+    at("voice").value = chosen;
+    at("unvoiced").textContent = this.isUnvoiced(language) ? unvoicedWords(names.of(language)) : "";
+  }
+
+  async showDevices() {
+    const { microphone, loudspeaker } = this.app.settings;
+    const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+    const offer = (id, kind, chosen) => {
+      const there = devices.filter((one) => one.kind === kind && one.deviceId && one.label);
+      const options = there.map((one) => new Option(one.label, one.deviceId));
+      at(id).replaceChildren(new Option("The system’s choice", ""), ...options);
+      at(id).value = there.some((one) => one.deviceId === chosen) ? chosen : "";
+    };
+    offer("input-device", "audioinput", microphone);
+    offer("output-device", "audiooutput", loudspeaker);
+    at("output-device").parentElement.hidden = !("setSinkId" in AudioContext.prototype);
   }
 
   openSettings() {
@@ -47,9 +84,12 @@ export class Dialogs {
     radio("reply", reply).checked = true;
     radio("hold", hold).checked = true;
     at("system-prompt").value = systemPrompt;
-    at("voice").value = voice;
+    this.showVoices(voice);
+    this.showDevices();
     at("volume").value = String(volume);
     at("token").value = token;
+    // Where the focus goes back to: the space bar is to talk, not to open this again.
+    at("talk").focus();
     at("settings").showModal();
   }
 
@@ -62,6 +102,8 @@ export class Dialogs {
       voice: at("voice").value,
       volume: Number(at("volume").value),
       token: at("token").value,
+      microphone: at("input-device").value,
+      loudspeaker: at("output-device").value,
     };
   }
 
@@ -73,15 +115,10 @@ export class Dialogs {
   }
 
   async copy() {
-    const text = asText(this.app.conversation.entries);
-    try {
-      await navigator.clipboard.writeText(text);
-      at("kept").textContent = "Copied.";
-    } catch (error) {
-      // No clipboard without a secure context (TypeError), or not allowed.
-      if (!(error instanceof TypeError || error instanceof DOMException)) throw error;
-      at("kept").textContent = "This browser does not let the page copy: save it as text instead.";
-    }
+    const copied = await copyText(asText(this.app.conversation.entries));
+    at("kept").textContent = copied
+      ? "Copied."
+      : "This browser does not let the page copy: save it as text instead.";
   }
 
   download(format, ending, type) {
@@ -94,11 +131,15 @@ export class Dialogs {
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     at("kept").textContent = `Saved as ${link.download}.`;
   }
+}
 
-  clear() {
-    this.app.hush();
-    this.app.conversation.clear();
-    this.app.connection.renew(); // the server forgets it as well
-    at("keep").close();
+/** Whether it could be copied: not without a secure context (TypeError), or where it is forbidden. */
+export async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof DOMException)) throw error;
+    return false;
   }
 }

@@ -34,6 +34,16 @@ export class Player {
     this.gain.gain.setTargetAtTime(value, this.context.currentTime, 0.02);
   }
 
+  /** Play on this loudspeaker, "" for the system's; where the browser cannot choose or it is gone, on
+   * the one that plays now. */
+  async playOn(id) {
+    try {
+      await this.context.setSinkId?.(id);
+    } catch (error) {
+      if (!(error instanceof DOMException)) throw error;
+    }
+  }
+
   /** The sound of this turn's reply follows. */
   begin(turn) {
     this.turn = turn;

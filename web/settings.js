@@ -8,6 +8,8 @@ export const DEFAULTS = Object.freeze({
   hold: false, // hold to talk, instead of hands-free
   volume: 1,
   token: "",
+  microphone: "", // a device's identity; "" is the system's choice
+  loudspeaker: "",
 });
 
 // The languages of Whisper's multilingual models (https://github.com/openai/whisper, tokenizer.py).
@@ -34,10 +36,16 @@ export function storageKey(host) {
   return host === null ? "whisperfusion" : `whisperfusion@${host}`;
 }
 
-/** Read them; what is missing or of another type takes its default. */
-export function load(storage, key) {
+/** The first of the browser's languages that Whisper knows. */
+export function languageOf(tags) {
+  const codes = tags.map((tag) => tag.toLowerCase().split("-")[0]);
+  return codes.find((code) => LANGUAGES.includes(code)) ?? DEFAULTS.language;
+}
+
+/** Read them; what is missing or of another type takes its default. `language`: the default one. */
+export function load(storage, key, language = DEFAULTS.language) {
   const kept = parsed(storage.getItem(key));
-  const known = Object.entries(DEFAULTS).map(([name, value]) => [
+  const known = Object.entries({ ...DEFAULTS, language }).map(([name, value]) => [
     name,
     typeof kept[name] === typeof value ? kept[name] : value,
   ]);

@@ -35,6 +35,7 @@ export class Talk {
       event.preventDefault();
       if (!event.repeat) this.press();
     });
+    document.addEventListener("visibilitychange", () => this.stayAwake());
     document.addEventListener("keyup", (event) => {
       if (this.app.settings.hold && this.talks(event)) this.release();
     });
@@ -90,7 +91,7 @@ export class Talk {
     });
     this.device = device;
     try {
-      await device.open();
+      await device.open(this.app.settings.microphone);
     } catch (error) {
       if (!(error instanceof MicrophoneError)) throw error;
       if (this.device === device) this.lost(error.kind);
@@ -126,6 +127,24 @@ export class Talk {
   become(microphone) {
     this.microphone = microphone;
     this.app.showState();
+    this.stayAwake();
+  }
+
+  /** Keep the screen on while the microphone is open, where the browser can. */
+  async stayAwake() {
+    const wanted = this.device !== null && document.visibilityState === "visible";
+    if (!wanted) {
+      this.awake?.release();
+      this.awake = null;
+      return;
+    }
+    if ((this.awake && !this.awake.released) || !navigator.wakeLock) return;
+    try {
+      this.awake = await navigator.wakeLock.request("screen");
+    } catch (error) {
+      if (!(error instanceof DOMException)) throw error; // a low battery, for example
+    }
+    if (!this.device) this.stayAwake(); // closed meanwhile
   }
 
   captured(frame) {

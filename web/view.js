@@ -1,6 +1,6 @@
 // What is on the screen. Text from outside reaches the page as text only, never as markup.
 
-import { awaited, heardText } from "./conversation.js";
+import { awaited, hasMore, heardText } from "./conversation.js";
 import { runs } from "./markdown.js";
 import { stages } from "./words.js";
 
@@ -18,6 +18,36 @@ export class View {
     this.items = new Map();
     this.about = null;
     this.main = at("main");
+    this.action = null; // of the notice
+    at("notice-action").addEventListener("click", () => this.act());
+    at("latest").addEventListener("click", () => {
+      this.follow();
+      at("talk").focus();
+    });
+    this.main.addEventListener("scroll", () => show(at("latest"), !this.following));
+  }
+
+  /** Whether the newest words are in sight. */
+  get following() {
+    return this.main.scrollHeight - this.main.scrollTop - this.main.clientHeight < 120;
+  }
+
+  act() {
+    const action = this.action;
+    this.notice(null);
+    action?.run();
+  }
+
+  /** Which language model answers, and which is on its way; "": nobody said. */
+  mind(text) {
+    show(at("mind"), Boolean(text));
+    at("mind").textContent = at("mind").title = text;
+  }
+
+  /** Say something for a moment under the button. */
+  hint(text) {
+    this.passing = { text, until: Date.now() + 3000 };
+    at("talk-hint").textContent = text;
   }
 
   state({ text, tone }, canRetry) {
@@ -27,13 +57,17 @@ export class View {
   }
 
   /** `about`: what it is about; a notice about something else is left alone by `resolved`. */
-  notice(text, { about = null, tone = "calm", secureAddress = null } = {}) {
+  notice(text, { about = null, tone = "calm", secureAddress = null, action = null, token = false } = {}) {
     this.about = about;
     show(at("notice"), Boolean(text));
     at("notice").dataset.tone = tone;
     at("notice-text").textContent = text ?? "";
     at("secure-link").hidden = !secureAddress;
     if (secureAddress) at("secure-link").href = secureAddress;
+    this.action = action;
+    show(at("notice-action"), Boolean(action));
+    at("notice-action").textContent = action?.label ?? "";
+    show(at("notice-token"), token);
   }
 
   /** The trouble is over. */
@@ -48,6 +82,7 @@ export class View {
     at("talk").dataset.microphone = open ? "on" : microphone === "asking" ? "asking" : "off";
     at("talk").setAttribute("aria-pressed", String(open));
     const hint = open && !ready ? "Not listening yet: waiting for the server" : HINTS[microphone][hold ? 1 : 0];
+    if (this.passing?.until > Date.now()) return;
     if (at("talk-hint").textContent !== hint) at("talk-hint").textContent = hint;
   }
 
@@ -92,7 +127,9 @@ export class View {
   }
 
   showIntroduction() {
-    at("introduction").hidden = this.items.size > 0 || at("waiting").hasChildNodes();
+    show(at("introduction"), this.items.size === 0 && !at("waiting").hasChildNodes());
+    show(at("new"), this.items.size > 0);
+    show(at("latest"), !this.following);
   }
 
   /** Show the newest words. */
@@ -101,10 +138,11 @@ export class View {
   }
 
   entry(entry) {
-    const following = this.main.scrollHeight - this.main.scrollTop - this.main.clientHeight < 120;
+    const { following } = this;
     let item = this.items.get(entry.id);
     if (!item) {
       item = element("li", "turn");
+      item.dataset.entry = entry.id;
       this.items.set(entry.id, item);
       at("conversation").append(item);
     }
@@ -128,7 +166,14 @@ function parts(entry, item) {
   if (entry.reply) shown.push(...answer(entry, item));
   if (entry.reply?.leftOut) shown.push(element("p", "left-out", entry.reply.leftOut));
   if (entry.problem) shown.push(element("p", "problem", entry.problem));
-  if (entry.timeline) shown.push(timeline(entry));
+  const below = [];
+  if (entry.reply?.complete && heardText(entry)) below.push(...tools(entry, item));
+  if (entry.timeline) below.push(timeline(entry, item));
+  if (below.length > 0) {
+    const row = item.querySelector(".below") ?? element("div", "below");
+    fill(row, below);
+    shown.push(row);
+  }
   return shown;
 }
 
@@ -144,7 +189,8 @@ function said(segments) {
 /** The words of the reply. Those that were there before keep their elements, so that only new ones
  * fade in. */
 function answer(entry, item) {
-  const text = heardText(entry);
+  const { reply } = entry;
+  const text = reply.all ? reply.written : heardText(entry);
   if (!text) return awaited(entry) ? [thinking(entry.reply.thinks)] : [];
   const { clauses, cut, unspoken } = entry.reply;
   let paragraph = item.querySelector(".answer");
@@ -152,7 +198,7 @@ function answer(entry, item) {
     paragraph = element("p", "answer");
     paragraph.append(element("span", "who", "WhisperFusion"));
   }
-  const aloud = clauses.length > 0 && !unspoken;
+  const aloud = clauses.length > 0 && !unspoken && !reply.all;
   const segments = aloud ? clauses.map((clause) => clause.text) : [text];
   if (aloud && cut) segments.push("—");
   const spans = [...paragraph.querySelectorAll(".clause")];
@@ -185,8 +231,29 @@ function thinking(thinks) {
   return dots;
 }
 
-function timeline({ timeline: milliseconds, ahead }) {
-  const list = element("dl", "timeline");
+/** What can be done with a reply. */
+function tools(entry, item) {
+  const made = (act, label) => {
+    const button = item.querySelector(`[data-act=${act}]`) ?? element("button", "link");
+    button.type = "button";
+    button.dataset.act = act;
+    if (button.textContent !== label) button.textContent = label;
+    return button;
+  };
+  const copy = made("copy", "Copy");
+  if (!hasMore(entry)) return [copy];
+  const all = made("all", entry.reply.all ? "Show what was heard" : "Show all");
+  return [copy, all];
+}
+
+/** How long it took, and on demand what took how long. */
+function timeline({ timeline: milliseconds, ahead }, item) {
+  const key = JSON.stringify([milliseconds, ahead]);
+  const before = item.querySelector(".timeline");
+  if (before?.dataset.key === key) return before;
+  const details = element("details", "timeline");
+  details.dataset.key = key;
+  const list = element("dl");
   for (const stage of stages(milliseconds)) {
     const pair = element("div");
     pair.append(element("dt", "", stage.label), element("dd", "", `${stage.milliseconds} ms`));
@@ -197,7 +264,11 @@ function timeline({ timeline: milliseconds, ahead }) {
     pair.append(element("dt", "", "prepared"), element("dd", "", "ahead"));
     list.append(pair);
   }
-  return list;
+  const latest = milliseconds.first_sound ?? milliseconds.first_token ?? milliseconds.commit ?? 0;
+  const summary = element("summary", "", `${(latest / 1000).toFixed(1)} s`);
+  summary.title = "From your last sound to the answer";
+  details.append(summary, list);
+  return details;
 }
 
 /** A focus that would be lost with its element goes to the big button. */

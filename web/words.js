@@ -1,10 +1,10 @@
 // What the page says to the person about how things stand.
 
 /**
- * {text, tone} for a state of the connection; tone: calm, busy, good or bad. `listening`: whether
- * the microphone is listened to.
+ * {text, tone} for a state of the connection; tone: calm, busy, good or bad. `doing`: what goes on
+ * in a conversation: speaking, thinking, listening or "".
  */
-export function stateWords(state, listening, now) {
+export function stateWords(state, doing, now) {
   switch (state.name) {
     case "idle":
       return { text: "Ready when you are", tone: "calm" };
@@ -13,7 +13,7 @@ export function stateWords(state, listening, now) {
     case "loading":
       return { text: `One moment: ${state.reason}…`, tone: "busy" };
     case "ready":
-      return { text: listening ? "Listening" : "Connected", tone: "good" };
+      return { text: DOING[doing], tone: "good" };
     case "full":
       return { text: `All places are taken. ${again(state, now)}`, tone: "bad" };
     case "lost":
@@ -24,6 +24,8 @@ export function stateWords(state, listening, now) {
       throw new RangeError(`unknown state ${state.name}`);
   }
 }
+
+const DOING = { speaking: "Speaking", thinking: "Thinking…", listening: "Listening", "": "Connected" };
 
 function again({ at }, now) {
   const seconds = Math.max(0, Math.ceil((at - now) / 1000));
@@ -61,6 +63,20 @@ export const TIME_LIMIT = {
 };
 
 export const SLOW = "The network is too slow for your voice: some of it was not sent.";
+
+/** What is said of speech that became no turn; `reason` as in docs/protocol.md. */
+export function heldWords({ reason, text }) {
+  return reason === "echo" ? "That was its own voice" : `Heard “${text}”, and goes on`;
+}
+
+/** The language model's line in the header, from its event. */
+export function mindWords({ name, coming, detail }) {
+  return coming ? `${name} · on its way: ${coming}${detail ? ` (${detail})` : ""}` : name;
+}
+
+export function unvoicedWords(language) {
+  return `There is no voice for ${language} here: you can speak it, and the answers are shown as text.`;
+}
 
 const STAGES = [
   ["provisional_transcript", "transcribed"],

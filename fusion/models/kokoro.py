@@ -65,6 +65,10 @@ _VOICES = (
     ("zm_yunyang", "261e2c89470534dbbcb8fd98b8fdc495ec94063d9bb6c8277f7be43cccba3f42"),
 )
 
+_LETTERS = {"a": "en", "b": "en", "e": "es", "f": "fr", "h": "hi", "i": "it", "p": "pt"}
+SPEAKERS = {name: _LETTERS[name[0]] for name, _ in _VOICES if name[0] in _LETTERS}
+"""What can be spoken with, each with its language, which its first letter names."""
+
 KOKORO = Model(
     name="kokoro-82m",
     kind=KOKORO_VOICE,

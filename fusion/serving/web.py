@@ -137,6 +137,7 @@ class WebServer:
 def application(settings: Settings, status: ServiceStatus, connections: Connections) -> ASGIApp:
     """The ASGI application: page, health, metrics and the two relayed sockets."""
     mimetypes.add_type("text/javascript", ".js")  # some systems' tables say text/plain
+    mimetypes.add_type("application/manifest+json", ".webmanifest")
     health = Health(status)
 
     def monitor(request: Request) -> Response:

@@ -73,6 +73,7 @@ class FakeServer:
         self.places = 4
         self.refusal = ""
         self.offers: dict[str, Any] = {}
+        self.voices: dict[str, Any] = {"voices": [], "languages": ["en"], "speakers": []}
         self.voice_fails = False  # after two clauses
         self.left_out = ""  # why the voice does not say all
         self.hellos: list[dict[str, Any]] = []
@@ -277,6 +278,7 @@ class FakeServer:
         if client is None:
             await socket.close(1008, "unknown key")
             return
+        await socket.send(json.dumps({"event": "voices", **self.voices}))
         client.sound = socket
         client.bound.set()
         await socket.wait_closed()

@@ -89,6 +89,8 @@ def test_a_spoken_question_is_heard_and_answered_aloud(
     rate = page.evaluate("new AudioContext().sampleRate")
     assert abs(played["played"] - len(CLAUSES) * rate) < 0.01 * rate
     assert (played["underruns"], played["dropped"], played["waiting"]) == (0, 0, 0)
+    expect(turns(page).locator(".timeline summary")).to_have_text("0.5 s")
+    turns(page).locator(".timeline summary").click()
     expect(turns(page).locator(".timeline")).to_contain_text("first sound")
     assert page.evaluate("() => faded") == CLAUSES, "what is there does not fade in again"
     assert all(url.startswith((origin, origin.replace("http", "ws"))) for url in asked)

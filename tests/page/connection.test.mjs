@@ -6,7 +6,7 @@ import { beforeEach, mock, test } from "node:test";
 import { serverAddress, tokenOf } from "../../web/address.js";
 import { Connection, backoff } from "../../web/connection.js";
 import { DEFAULTS, handshake, load, needsHandshake, save, storageKey, storageOf } from "../../web/settings.js";
-import { stages, stateNotice, stateWords } from "../../web/words.js";
+import { mindWords, stages, stateNotice, stateWords } from "../../web/words.js";
 
 class Socket {
   static made = [];
@@ -179,7 +179,7 @@ test("a full server is asked again, sooner than its longest stay", async () => {
   last().ends(1013);
   assert.equal(state().name, "full");
   assert.equal(state().minutes, 3.5);
-  assert.match(stateWords(state(), false, Date.now()).text, /All places are taken. Next try in 20 s/);
+  assert.match(stateWords(state(), "", Date.now()).text, /All places are taken. Next try in 20 s/);
   assert.match(stateNotice(state()), /4 minutes/);
   await pass(20000);
   assert.equal(Socket.made.length, 2);
@@ -405,10 +405,10 @@ test("the handshake holds what was chosen and no more", () => {
 
 test("every state has words, and the timeline is in the order of time", () => {
   for (const name of ["idle", "connecting", "ready"]) {
-    assert.ok(stateWords({ name }, false, 0).text.length > 3);
+    assert.ok(stateWords({ name }, "", 0).text.length > 3);
   }
-  assert.match(stateWords({ name: "loading", reason: "loading the voice" }, false, 0).text, /loading the voice/);
-  assert.match(stateWords({ name: "lost", at: 2900 }, false, 0).text, /Next try in 3 s/);
+  assert.match(stateWords({ name: "loading", reason: "loading the voice" }, "", 0).text, /loading the voice/);
+  assert.match(stateWords({ name: "lost", at: 2900 }, "", 0).text, /Next try in 3 s/);
   assert.match(stateNotice({ name: "refused", reason: "No." }), /No\./);
   const timeline = { first_sound: null, first_clause: 1, commit: 300.4, provisional_transcript: 210.6, first_token: 250 };
   assert.deepEqual(stages(timeline), [
@@ -418,4 +418,14 @@ test("every state has words, and the timeline is in the order of time", () => {
   ]);
   const typed = { provisional_transcript: 0, commit: 0, first_token: 59, first_sound: 120 };
   assert.deepEqual(stages(typed).map(({ label }) => label), ["first word", "first sound"]);
+});
+
+test("the model's line tells its name, and which one is on its way and how far", () => {
+  assert.equal(mindWords({ name: "small", coming: "", detail: "fast enough" }), "small");
+  assert.equal(mindWords({ name: "small", coming: "large", detail: "40 %" }), "small · on its way: large (40 %)");
+});
+
+test("while it speaks, it does not say that it listens", () => {
+  assert.equal(stateWords({ name: "ready" }, "speaking", 0).text, "Speaking");
+  assert.equal(stateWords({ name: "ready" }, "listening", 0).text, "Listening");
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 
-import { Conversation, awaited, heardText, saidText } from "../../web/conversation.js";
+import { Conversation, awaited, hasMore, heardText, saidText } from "../../web/conversation.js";
 import { SampleClock } from "../../web/sample-clock.js";
 import { asSrt, asText, asVtt } from "../../web/subtitles.js";
 
@@ -247,4 +247,29 @@ test("files of the conversation hold words, not the marks around them", () => {
   sound("end", 1, 4);
   for (const file of [asText, asSrt, asVtt]) assert.doesNotMatch(file(conversation.entries), /\*/);
   assert.match(asText(conversation.entries), /It is very old indeed\./);
+});
+
+test("what was written of an interrupted reply is kept, and shown only when asked for", () => {
+  hear(1, [segment("How old?", 0, 1)]);
+  answer(1, "It is old. Very old.");
+  sound("clause", 1, 2, "It is old.");
+  sound("cut", 1, 2.5);
+  conversation.answered({ turn: 1, llm_output: ["It is"], eos: true, interrupted: true });
+  const [entry] = conversation.entries;
+  assert.equal(hasMore(entry), true);
+  assert.equal(entry.reply.written, "It is old. Very old.");
+  conversation.toggleAll(entry.id);
+  assert.equal(entry.reply.all, true);
+  assert.equal(heardText(entry), "It is old. —");
+});
+
+test("a conversation that was cleared can be had back", () => {
+  spokenTurn(1, 0);
+  const { entries } = conversation;
+  conversation.clear();
+  assert.equal(conversation.entries.length, 0);
+  conversation.restore(entries);
+  assert.equal(saidText(conversation.entries[0]), "How old is it?");
+  hear(1, [segment("And now?", 9, 10)]);
+  assert.equal(conversation.entries.length, 2);
 });

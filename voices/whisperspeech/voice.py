@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import torch
 
@@ -43,7 +44,7 @@ class WhisperSpeechVoice:
 
     name = "whisperspeech"
     sample_rate = SAMPLE_RATE
-    speakers = ()
+    speakers: Mapping[str, str] = MappingProxyType({})
     languages = ("en", "pl")
 
     def __init__(self, engine: Engine, slots: int) -> None:

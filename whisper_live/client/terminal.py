@@ -53,6 +53,8 @@ class Screen:
             self._line(f"! {event.message}", True)
         elif isinstance(event, Notice) and event.name == "DISCONNECT":
             self._line("! The server's time limit is reached.", True)
+        elif isinstance(event, Notice) and event.name == "left_out":
+            self._line(f"! {event.fields['message']}", True)
 
     def _line(self, text: str, whole: bool) -> None:
         if self._live:
@@ -83,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
         "--certificate", default="", help="its certificate file (PEM): talk to it over TLS"
     )
     result.add_argument("--file", help="WAV file to send; without it, the microphone is used")
+    result.add_argument("--say", metavar="TEXT", help="ask this instead of speaking")
     result.add_argument("--language", default="en", help="what is spoken; auto detects it")
     result.add_argument(
         "--reply", action=argparse.BooleanOptionalAction, default=True, help="also get an answer"
@@ -99,31 +102,47 @@ async def run(options: argparse.Namespace) -> int:
     language = None if options.language == "auto" else options.language
     recording = read_wav(options.file, SAMPLE_RATE) if options.file else None
     playback, screen, went_well = Playback(), Screen(sys.stdout), True
-    with contextlib.ExitStack() as devices:
-        source = None if options.file else devices.enter_context(microphone(SAMPLE_RATE, CHUNK))
-        loud = options.reply and not options.save
-        output = devices.enter_context(speaker(SPEECH_RATE)) if loud else None
-        async with talk(server, language=language, reply=options.reply) as conversation:
-            sender = asyncio.create_task(_send(conversation, recording, source))
+    speaks = not (options.file or options.say)
+    # The server first: without one, nobody need hear about sound cards.
+    async with talk(server, language=language, reply=options.reply) as conversation:
+        with contextlib.ExitStack() as devices:
+            source = devices.enter_context(microphone(SAMPLE_RATE, CHUNK)) if speaks else None
+            output = _speaker(devices) if options.reply and not options.save else None
+            sender = asyncio.create_task(_send(conversation, recording, source, options.say))
             async for event in conversation.events():
                 screen.show(event)
                 playback.take(event)
                 _play(event, output)
                 went_well = went_well and not isinstance(event, Failure)
             sender.cancel()
-        if output is not None:
-            await asyncio.sleep(output.samples_left / SPEECH_RATE)
+            if output is not None:
+                await asyncio.sleep(output.samples_left / SPEECH_RATE)
     if options.save:
         write_wav(options.save, playback.samples, SPEECH_RATE)
     assert isinstance(event, Closed)
     return 0 if went_well and event.code == 1000 else 1
 
 
+def _speaker(devices: contextlib.ExitStack) -> SoundBuffer | None:
+    """The loudspeaker; None, and a word about it, where there is none: the answers are printed."""
+    try:
+        return devices.enter_context(speaker(SPEECH_RATE))
+    except FusionError as error:
+        print(f"{error} The answers are printed.", file=sys.stderr)
+        return None
+
+
 async def _send(
-    conversation: Conversation, recording: Samples | None, source: AsyncIterator[Samples] | None
+    conversation: Conversation,
+    recording: Samples | None,
+    source: AsyncIterator[Samples] | None,
+    text: str | None,
 ) -> None:
     with contextlib.suppress(ConnectionClosed):
-        if recording is not None:
+        if text:
+            await conversation.command("say", text=text)
+            await conversation.end_of_audio()
+        elif recording is not None:
             await conversation.stream(recording)
             await conversation.end_of_audio()
         elif source is not None:

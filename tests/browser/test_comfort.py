@@ -1,0 +1,83 @@
+"""What a person meets who uses the page every day."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open, speech_like
+from tests.browser.fake_server import CLAUSES, FakeServer
+from tests.browser.look import answer, choose, notice, said, state, type_turn, wait_for_sound
+
+pytestmark = pytest.mark.browser
+
+
+def test_after_settings_the_space_bar_talks(address: str, tmp_path: Path, open_page: Open) -> None:
+    page = open_page(address, speech_like(tmp_path / "quiet.wav", [(30, False)]))
+    choose(page, "Hold the button")
+    page.keyboard.down(" ")
+    expect(page.locator("#talk-hint")).to_contain_text("let go when done")
+    page.keyboard.up(" ")
+    expect(page.get_by_role("dialog", name="Settings")).to_be_hidden()
+
+
+def test_it_says_that_it_speaks_and_shows_all_of_an_answer_that_was_stopped(
+    address: str, open_page: Open
+) -> None:
+    page = open_page(address)
+    page.get_by_role("button", name="What can you do?").click()
+    wait_for_sound(page)
+    expect(state(page)).to_have_text("Speaking")
+    page.keyboard.press("Escape")
+    expect(state(page)).to_have_text("Connected")
+    expect(answer(page)).not_to_contain_text("Ask me more")
+    page.get_by_role("button", name="Show all").click()
+    expect(answer(page)).to_contain_text(" ".join(CLAUSES))
+    page.get_by_role("button", name="Show what was heard").click()
+    expect(answer(page)).not_to_contain_text("Ask me more")
+
+
+def test_the_model_s_name_and_the_one_on_its_way_are_shown(
+    address: str, fake: FakeServer, open_page: Open
+) -> None:
+    page = open_page(address)
+    type_turn(page, "Hello.")
+    expect(said(page)).to_be_visible()
+    fake.tell(event="language_model", name="small", coming="large", detail="40 %")
+    expect(page.locator("#mind")).to_have_text("small · on its way: large (40 %)")
+    fake.tell(event="language_model", name="large", coming="", detail="")
+    expect(page.locator("#mind")).to_have_text("large")
+    fake.tell(event="held", turn=1, reason="backchannel", text="mm-hm")
+    expect(page.locator("#talk-hint")).to_contain_text("mm-hm")
+
+
+def test_the_browser_s_language_is_the_first_choice_and_without_a_voice_it_says_so(
+    address: str, fake: FakeServer, open_page: Open
+) -> None:
+    page = open_page(address, locale="de-AT")
+    type_turn(page, "Hallo.")
+    expect(notice(page)).to_contain_text("no voice for German")
+    assert fake.hellos[-1]["language"] == "de"
+
+
+def test_a_server_that_knows_english_alone_is_met_in_english(
+    address: str, fake: FakeServer, open_page: Open
+) -> None:
+    fake.refusal = "The language 'de' is not known to this server's model; it knows en."
+    page = open_page(address, locale="de-DE")
+    type_turn(page, "Hallo.")
+    page.wait_for_timeout(500)
+    assert [hello["language"] for hello in fake.hellos[:2]] == ["de", "en"]
+
+
+def test_every_icon_has_a_tooltip_and_the_page_can_be_installed(
+    address: str, open_page: Open
+) -> None:
+    page = open_page(address)
+    assert page.locator("button.icon:not([title])").count() == 0
+    manifest = page.evaluate(
+        "async () => (await fetch(document.querySelector('[rel=manifest]').href)).json()"
+    )
+    assert manifest["icons"]
