@@ -29,7 +29,7 @@ export class Conversation {
     this.onChange(null);
   }
 
-  /** Show all that was written of a reply, or again only what was heard. */
+  /** Show all that was written of a reply, or again only what was played. */
   toggleAll(id) {
     const entry = this.entries.find((one) => one.id === id);
     if (!entry?.reply) return;
@@ -203,7 +203,7 @@ export class Conversation {
     entry.reply ??= {
       text: "",
       complete: false,
-      written: "", // all text that came, heard or not
+      written: "", // all text that came, played or not
       all: false, // whether the person wants to see it
       silent: !this.sounding,
       unspoken: false,
@@ -235,11 +235,11 @@ export function awaited({ reply, problem }) {
   return !reply.complete || (!reply.silent && reply.text !== "");
 }
 
-/** Whether more of an interrupted reply was written than was heard. */
+/** Whether more of an interrupted reply was written than was played. */
 export function hasMore({ reply }) {
   if (!reply?.cut || !reply.written) return false;
-  const heard = reply.clauses.map(({ text }) => text).join(" ");
-  return words(reply.written).length > words(heard).length;
+  const played = reply.clauses.map(({ text }) => text).join(" ");
+  return words(reply.written).length > words(played).length;
 }
 
 /** The reply as far as it was played; as it was written where there was no sound. */

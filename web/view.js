@@ -242,7 +242,7 @@ function tools(entry, item) {
   };
   const copy = made("copy", "Copy");
   if (!hasMore(entry)) return [copy];
-  const all = made("all", entry.reply.all ? "Show what was heard" : "Show all");
+  const all = made("all", entry.reply.all ? "Show what was played" : "Show all");
   return [copy, all];
 }
 

@@ -66,11 +66,12 @@ export const SLOW = "The network is too slow for your voice: some of it was not 
 
 /** What is said of speech that became no turn; `reason` as in docs/protocol.md. */
 export function heldWords({ reason, text }) {
-  return reason === "echo" ? "That was its own voice" : `Heard “${text}”, and goes on`;
+  return reason === "echo" ? "That was its own voice" : `Noticed “${text}”, and goes on`;
 }
 
 /** The language model's line in the header, from its event. */
-export function mindWords({ name, coming, detail }) {
+export function mindWords({ name: file, coming, detail }) {
+  const name = file.replace(/^\w+: /, "").replace(/\.gguf$/, ""); // "llama_cpp: Qwen.gguf"
   return coming ? `${name} · on its way: ${coming}${detail ? ` (${detail})` : ""}` : name;
 }
 

@@ -35,7 +35,7 @@ def test_it_says_that_it_speaks_and_shows_all_of_an_answer_that_was_stopped(
     expect(answer(page)).not_to_contain_text("Ask me more")
     page.get_by_role("button", name="Show all").click()
     expect(answer(page)).to_contain_text(" ".join(CLAUSES))
-    page.get_by_role("button", name="Show what was heard").click()
+    page.get_by_role("button", name="Show what was played").click()
     expect(answer(page)).not_to_contain_text("Ask me more")
 
 

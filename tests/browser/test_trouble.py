@@ -121,7 +121,7 @@ def test_only_the_sound_breaks_and_comes_back(
     wait_until(page, "app.connection.soundLost !== null")
     wait_until(page, "app.connection.soundLost === null")
     wait_until(page, "app.conversation.sounding === true")
-    expect(state(page)).to_have_text("Connected")
+    wait_until(page, "app.connection.state.name === 'ready'")
     played = counters(page)["played"]
     type_turn(page, "Second.")
     expect(answer(page, 1)).to_contain_text(REPLY, timeout=10000)

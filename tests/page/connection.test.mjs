@@ -421,7 +421,7 @@ test("every state has words, and the timeline is in the order of time", () => {
 });
 
 test("the model's line tells its name, and which one is on its way and how far", () => {
-  assert.equal(mindWords({ name: "small", coming: "", detail: "fast enough" }), "small");
+  assert.equal(mindWords({ name: "llama_cpp: small.gguf", coming: "", detail: "fast enough" }), "small");
   assert.equal(mindWords({ name: "small", coming: "large", detail: "40 %" }), "small · on its way: large (40 %)");
 });
 
