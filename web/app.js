@@ -23,6 +23,8 @@ class App {
     this.tab = storageOf(window, "sessionStorage");
     this.settings = load(this.storage, this.key, languageOf(navigator.languages));
     this.view = new View();
+    this.view.canReplay = (entry) =>
+      entry.connection === this.conversation.connection && Boolean(this.player?.canReplay(entry.turn));
     this.conversation = new Conversation((entry) => this.changed(entry), this.restored());
     this.connection = new Connection(
       this.address,
@@ -182,6 +184,10 @@ class App {
     const { entry: id } = button.closest("[data-entry]")?.dataset ?? {};
     const entry = this.conversation.entries.find((one) => one.id === id);
     if (act === "all") this.conversation.toggleAll(id);
+    if (act === "again") {
+      this.hush();
+      this.player.replay(entry.turn);
+    }
     if (act !== "copy" || !entry) return;
     const text = plain(entry.reply.all ? entry.reply.written : heardText(entry));
     const copied = await copyText(text);

@@ -3,6 +3,7 @@
 import { Resampler } from "./resample.js";
 
 export const SPEECH_RATE = 24000;
+const KEPT_REPLIES = 10; // whose sound can be played again
 
 export class Player {
   /**
@@ -19,6 +20,8 @@ export class Player {
     this.turn = null; // whose sound comes in
     this.audible = null; // whose sound plays
     this.refused = null; // a turn that the person stopped: the rest of it is not played
+    this.replaying = false;
+    this.kept = new Map(); // the sound of the latest replies, by turn
   }
 
   async open(volume) {
@@ -46,7 +49,9 @@ export class Player {
 
   /** The sound of this turn's reply follows. */
   begin(turn) {
+    if (this.replaying) this.flush();
     this.turn = turn;
+    this.keep(turn);
     this.resampler.reset();
     if (turn !== this.refused) this.refused = null;
   }
@@ -59,7 +64,31 @@ export class Player {
   /** A chunk of sound: an ArrayBuffer of float32 at 24 kHz. */
   sound(buffer) {
     if (this.turn === this.refused) return;
+    this.kept.get(this.turn)?.push(buffer);
     this.post(this.resampler.process(new Float32Array(buffer)));
+  }
+
+  keep(turn) {
+    if (!this.kept.has(turn)) this.kept.set(turn, []); // it may go on after a break
+    const [oldest] = this.kept.keys();
+    if (this.kept.size > KEPT_REPLIES) this.kept.delete(oldest);
+  }
+
+  /** Whether the sound of this turn's reply is at hand. */
+  canReplay(turn) {
+    return (this.kept.get(turn)?.length ?? 0) > 0;
+  }
+
+  /** Say a reply again, from its kept sound. What plays gives way. */
+  replay(turn) {
+    this.flush();
+    this.replaying = true;
+    this.refused = null;
+    this.mark("mark", { kind: "replay", turn });
+    for (const buffer of this.kept.get(turn)) this.post(this.resampler.process(new Float32Array(buffer)));
+    this.post(this.resampler.flush());
+    this.resampler.reset();
+    this.mark("end", { kind: "replayed", turn });
   }
 
   /** All of a reply's sound was sent. */
@@ -73,6 +102,8 @@ export class Player {
     this.worklet.port.postMessage({ flush: true });
     this.resampler.reset();
     this.marks.clear();
+    if (this.replaying) this.audible = null; // nothing of the conversation was cut
+    this.replaying = false;
     if (this.audible === null) return;
     this.onHeard({ kind: "cut", turn: this.audible, time: this.now() });
     this.audible = null;
@@ -88,6 +119,7 @@ export class Player {
   reset() {
     this.flush();
     this.turn = this.refused = null;
+    this.kept.clear();
   }
 
   mark(type, payload) {
@@ -108,7 +140,9 @@ export class Player {
     const payload = this.marks.get(message.reached);
     if (!payload) return; // flushed while the word was on its way
     this.marks.delete(message.reached);
-    this.audible = payload.kind === "clause" ? payload.turn : null;
+    this.audible = ["clause", "replay"].includes(payload.kind) ? payload.turn : null;
+    if (payload.kind === "replayed") this.replaying = false;
+    if (payload.kind.startsWith("replay")) return; // nothing new was said
     this.onHeard({ ...payload, time: this.now() });
   }
 

@@ -19,6 +19,7 @@ export class View {
     this.about = null;
     this.main = at("main");
     this.action = null; // of the notice
+    this.canReplay = () => false; // of an entry: whether its sound is at hand
     at("notice-action").addEventListener("click", () => this.act());
     at("latest").addEventListener("click", () => {
       this.follow();
@@ -146,7 +147,7 @@ export class View {
       this.items.set(entry.id, item);
       at("conversation").append(item);
     }
-    fill(item, parts(entry, item));
+    fill(item, parts(entry, item, this.canReplay(entry)));
     this.showIntroduction();
     if (following) this.follow();
   }
@@ -160,14 +161,14 @@ function fill(item, shown) {
   });
 }
 
-function parts(entry, item) {
+function parts(entry, item, canReplay) {
   const shown = [];
   if (entry.said.segments.length > 0) shown.push(said(entry.said.segments));
   if (entry.reply) shown.push(...answer(entry, item));
   if (entry.reply?.leftOut) shown.push(element("p", "left-out", entry.reply.leftOut));
   if (entry.problem) shown.push(element("p", "problem", entry.problem));
   const below = [];
-  if (entry.reply?.complete && heardText(entry)) below.push(...tools(entry, item));
+  if (entry.reply?.complete && heardText(entry)) below.push(...tools(entry, item, canReplay));
   if (entry.timeline) below.push(timeline(entry, item));
   if (below.length > 0) {
     const row = item.querySelector(".below") ?? element("div", "below");
@@ -232,7 +233,7 @@ function thinking(thinks) {
 }
 
 /** What can be done with a reply. */
-function tools(entry, item) {
+function tools(entry, item, canReplay) {
   const made = (act, label) => {
     const button = item.querySelector(`[data-act=${act}]`) ?? element("button", "link");
     button.type = "button";
@@ -240,10 +241,11 @@ function tools(entry, item) {
     if (button.textContent !== label) button.textContent = label;
     return button;
   };
-  const copy = made("copy", "Copy");
-  if (!hasMore(entry)) return [copy];
+  const copy = [made("copy", "Copy")];
+  if (canReplay) copy.push(made("again", "Play again"));
+  if (!hasMore(entry)) return copy;
   const all = made("all", entry.reply.all ? "Show what was played" : "Show all");
-  return [copy, all];
+  return [...copy, all];
 }
 
 /** How long it took, and on demand what took how long. */

@@ -9,7 +9,17 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Open, speech_like
 from tests.browser.fake_server import CLAUSES, FakeServer
-from tests.browser.look import answer, choose, notice, said, state, type_turn, wait_for_sound
+from tests.browser.look import (
+    answer,
+    choose,
+    notice,
+    said,
+    state,
+    type_turn,
+    wait_for_silence,
+    wait_for_sound,
+    wait_until_played,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -37,6 +47,20 @@ def test_it_says_that_it_speaks_and_shows_all_of_an_answer_that_was_stopped(
     expect(answer(page)).to_contain_text(" ".join(CLAUSES))
     page.get_by_role("button", name="Show what was played").click()
     expect(answer(page)).not_to_contain_text("Ask me more")
+
+
+def test_an_answer_can_be_played_again(address: str, open_page: Open) -> None:
+    page = open_page(address)
+    type_turn(page, "Hello.")
+    wait_for_sound(page)
+    wait_until_played(page)
+    page.get_by_role("button", name="Play again").click()
+    wait_for_sound(page)
+    expect(state(page)).to_have_text("Speaking")
+    page.keyboard.press("Escape")
+    wait_for_silence(page)
+    expect(answer(page)).to_contain_text(" ".join(CLAUSES))
+    expect(answer(page)).not_to_contain_text("—")
 
 
 def test_the_model_s_name_and_the_one_on_its_way_are_shown(

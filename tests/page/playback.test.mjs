@@ -162,3 +162,25 @@ test("a clause without sound is told at its place, also at a reply's end", () =>
   play(1280);
   assert.deepEqual(kinds(), [["clause", 1, "Shown."], ["end", 1]]);
 });
+
+test("a reply can be played again, which is nothing new to the conversation, and stopped", () => {
+  const sound = new Float32Array(RATE / 2).fill(0.25);
+  player.begin(1);
+  player.clause(1, "One.");
+  player.sound(sound.buffer);
+  player.end(1);
+  play(RATE);
+  assert.equal(player.canReplay(1), true);
+  assert.equal(player.canReplay(2), false);
+  const before = played.length;
+  out = [];
+  player.replay(1);
+  play(RATE);
+  assert.ok(out.filter((sample) => sample > 0.2).length > RATE / 2.2);
+  player.replay(1);
+  player.stop();
+  out = [];
+  play(RATE);
+  assert.equal(Math.max(...out), 0);
+  assert.equal(played.length, before);
+});
