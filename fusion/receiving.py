@@ -26,6 +26,12 @@ async def neighbour_is_ready(
     return not stop.is_set()
 
 
+async def pipeline_is_ready(status: ServiceStatus) -> None:
+    """Wait until the whole pipeline can answer."""
+    while status.not_ready() is not None:  # noqa: ASYNC110 - shared memory wakes nobody
+        await asyncio.sleep(_POLL_INTERVAL)
+
+
 async def received(
     inbox: Inbox, stop: threading.Event, beat: Callable[[], None]
 ) -> AsyncIterator[Message | None]:

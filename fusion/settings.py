@@ -314,6 +314,13 @@ class Settings:
         "seconds without a word after which a client gives its place to one who waits",
         least=1,
     )
+    drain_time: float = _setting(
+        5.0,
+        "serving",
+        "seconds that turns under way have to finish after Ctrl-C or SIGTERM; a second one ends "
+        "at once",
+        least=0,
+    )
     handshake_timeout: float = _setting(
         10.0, "serving", "seconds to send the headers in, and then the first message", least=0.1
     )

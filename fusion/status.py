@@ -56,7 +56,7 @@ class ServiceStatus:
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self._cells = context.RawArray("d", len(Service) * _COLUMNS + 1)
+        self._cells = context.RawArray("d", len(Service) * _COLUMNS + 2)
 
     def start(self, service: Service) -> None:
         """The service is started, or started again. Only the supervisor calls it, once the
@@ -91,6 +91,15 @@ class ServiceStatus:
     @stopping.setter
     def stopping(self, value: bool) -> None:
         self._cells[-1] = value
+
+    @property
+    def turns_under_way(self) -> int:
+        """How many people are heard or answered just now. The transcription server sets it."""
+        return int(self._cells[-2])
+
+    @turns_under_way.setter
+    def turns_under_way(self, value: int) -> None:
+        self._cells[-2] = value
 
     def not_ready(self) -> str | None:
         """Why the pipeline cannot answer, for a person to read; None when it can."""

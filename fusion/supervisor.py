@@ -118,6 +118,8 @@ class Supervisor:
             sentinels = {service: p.sentinel for service, p in self._processes.items()}
             ready = wait([asked, *sentinels.values()], self._until_next_look())
             if asked in ready:
+                os.read(asked, 1)
+                self._drain(asked)
                 return 0
             for service in [service for service, s in sentinels.items() if s in ready]:
                 code = self._reap(service)
@@ -125,6 +127,18 @@ class Supervisor:
                     return code
             self._start_due()
             self._kill_hung()
+
+    def _drain(self, asked: int) -> None:
+        """Let nobody in, and let turns under way finish; no longer than until asked again."""
+        status = self.links.status
+        status.stopping = True
+        server = self._processes.get(Service.TRANSCRIPTION)
+        deadline = time.monotonic() + self._settings.drain_time
+        if status.turns_under_way:
+            logger.info("ends once what is said is answered; a second signal ends it at once")
+        while status.turns_under_way and server is not None and server.is_alive():
+            if time.monotonic() > deadline or wait([asked], STARTING_INTERVAL):
+                return
 
     def _start(self, service: Service) -> None:
         process = self._context.Process(

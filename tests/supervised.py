@@ -46,6 +46,21 @@ def good(settings: Settings, links: Links) -> None:
         Path(settings.cache, f"{_service(links).name}.ended").touch()
 
 
+def answering(settings: Settings, links: Links) -> None:
+    """Somebody is answered for two seconds after it began to stop."""
+    with child_process(_service(links), links) as stop:
+        links.status.turns_under_way = 1
+        _announce(_service(links), settings, links)
+        while not links.status.stopping:
+            links.status.beat(_service(links))
+            time.sleep(0.05)
+        stop.wait(2.0)
+        if not stop.is_set():
+            Path(settings.cache, "answered").touch()
+        links.status.turns_under_way = 0
+        stop.wait()
+
+
 def stubborn(settings: Settings, links: Links) -> None:
     """Neither stops when asked nor lets its thread end it."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -132,7 +132,7 @@ async def running() -> AsyncIterator[Running]:
         clock = asyncio.create_task(server.keep_time())
         yield Running(server, port, sent)
         clock.cancel()
-    server.close()
+    await server.close()
 
 
 async def test_a_client_that_comes_back_has_its_session_and_the_fate_of_its_turn(

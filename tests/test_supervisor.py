@@ -260,3 +260,21 @@ def test_shared_memory_that_cannot_be_had_is_one_sentence(
     monkeypatch.setattr(supervisor, "ServiceStatus", read_only)
     with pytest.raises(ConfigurationError, match=r"Read-only.*/dev/shm"):
         Supervisor(Settings(), NOTHING, {})
+
+
+def test_turns_under_way_finish_before_it_ends(start: Start) -> None:
+    program = start("good", "answering", "good")
+    program.pids()
+    program.process.terminate()
+    assert program.finish()[0] == 0
+    assert (program.folder / "answered").exists()
+
+
+def test_a_second_signal_ends_it_at_once(start: Start) -> None:
+    program = start("good", "answering", "good")
+    program.pids()
+    program.process.terminate()
+    wait_until(lambda: "a second signal" in program.errors_so_far(), 5.0, "it to drain")
+    program.process.terminate()
+    assert program.finish()[0] == 0
+    assert not (program.folder / "answered").exists()

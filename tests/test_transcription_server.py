@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from fusion.messages import Commit, Message, ReplyEnded, SessionStarted
+from fusion.messages import Commit, Message, ReplyEnded, ReplyFailed, SessionStarted
 from fusion.serving.access import AccessPolicy
 from fusion.serving.health import Health
 from fusion.serving.ports import open_port
@@ -94,7 +94,7 @@ async def world(limits: dict[str, Any]) -> AsyncIterator[World]:
     async with open_port(settings, "transcription", access=access, max_size=1 << 20) as handler:
         handler.set_result(server.handle_connection)
         yield World(server, status, port, model, voice)
-        server.close()
+        await server.close()
 
 
 async def message(socket: ClientConnection, fits: Callable[[dict[str, Any]], bool]) -> Any:
@@ -237,3 +237,32 @@ async def test_who_is_silent_gives_a_place_to_one_who_waits(world: World) -> Non
             async with world.connect() as late:
                 await late.send('{"uid": "late"}')
                 assert (await message(late, lambda _: True))["status"] == "WAIT"
+
+
+async def test_a_server_that_stops_takes_nobody_in_and_says_so_to_those_inside(
+    world: World,
+) -> None:
+    async with world.connect() as socket, world.connect() as late:
+        await greet(socket)
+        world.status.stopping = True
+        await late.send('{"uid": "late"}')
+        assert (await message(late, lambda _: True))["status"] == "WAIT"
+        await asyncio.wait_for(late.wait_closed(), 5)
+        assert (late.close_code, late.close_reason) == (1013, "the server is stopping")
+        await world.server.close()
+        await message(socket, lambda m: m.get("message") == "DISCONNECT")
+        await asyncio.wait_for(socket.wait_closed(), 5)
+        assert (socket.close_code, socket.close_reason) == (1001, "the server ends")
+
+
+async def test_what_is_under_way_is_counted_for_the_supervisor(world: World) -> None:
+    clock = asyncio.create_task(world.server.keep_time())
+    async with world.connect() as socket:
+        await greet(socket)
+        await say(socket, "Hello.")
+        await until(lambda: world.status.turns_under_way == 1)
+        commit = world.language_model.told[-1]
+        assert isinstance(commit, Commit)
+        world.server.handle(ReplyFailed(commit.session, commit.turn, commit.revision, "No."))
+        await until(lambda: world.status.turns_under_way == 0)
+    clock.cancel()

@@ -9,6 +9,7 @@ import logging
 import math
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from websockets.asyncio.server import ServerConnection
@@ -212,3 +213,11 @@ async def turn_away(
     fields = {"uid": uid, "status": "WAIT" if wait else "ERROR", "message": reason}
     await socket.send(json.dumps(fields))
     await socket.close(code, closing)
+
+
+async def take_leave(clients: Iterable[TranscriptionConnection]) -> None:
+    """Say that the server ends, and close."""
+    here = [client for client in clients if client.here]
+    for client in here:
+        client.tell({"message": "DISCONNECT"})
+    await asyncio.gather(*(client.close_when_sent("the server ends", 1001) for client in here))

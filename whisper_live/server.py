@@ -29,13 +29,13 @@ from fusion.errors import ModelError, ProtocolError
 from fusion.links import Links
 from fusion.logs import about
 from fusion.messages import Commit, Message, ModelStatus, ReplyFailed, SessionEnded, SpeechEnded
-from fusion.receiving import neighbour_is_ready, received
+from fusion.receiving import neighbour_is_ready, pipeline_is_ready, received
 from fusion.serving.access import AccessPolicy
 from fusion.serving.health import Health
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
-from whisper_live.connection import TranscriptionConnection, turn_away
+from whisper_live.connection import TranscriptionConnection, take_leave, turn_away
 from whisper_live.events import (
     Event,
     PredictTurn,
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TICK = 0.1
-_READY_POLL = 0.1
 
 # Seconds that a session waits for its client to come back: time to find another network.
 RESUME_PATIENCE = 30.0
@@ -105,12 +104,15 @@ class TranscriptionServer:
             if returning is not None:  # its last connection, dead or not, makes room for this one
                 self._places.leave(returning.socket)
             now = time.monotonic()
+            if self._status.stopping:
+                await turn_away(connection, uid, 1.0, TRY_AGAIN_LATER, "the server is stopping")
+                return
             if not (self._places.take(connection, now) or self._take_from_silent(connection, now)):
                 minutes = self._places.minutes_to_wait(now)
                 await turn_away(connection, uid, minutes, TRY_AGAIN_LATER, "the server is full")
                 return
             try:
-                await tasks.first_of(connection.wait_closed(), self._until_ready())
+                await tasks.first_of(connection.wait_closed(), pipeline_is_ready(self._status))
                 await self._prepare(hello.language)
                 await self._serve(connection, hello, access.client_address(connection))
             finally:
@@ -143,10 +145,6 @@ class TranscriptionServer:
         longest.dismiss("others wait", TRY_AGAIN_LATER)
         self._places.leave(longest.socket)
         return self._places.take(connection, now)
-
-    async def _until_ready(self) -> None:
-        while self._status.not_ready() is not None:  # noqa: ASYNC110 - shared memory wakes nobody
-            await asyncio.sleep(_READY_POLL)
 
     async def _prepare(self, language: str | None) -> None:
         """Wait until this language can be understood. Raises ProtocolError when it cannot."""
@@ -395,6 +393,10 @@ class TranscriptionServer:
         while True:
             await asyncio.sleep(_TICK)
             now = time.monotonic()
+            under_way = [
+                client for client in self._clients.values() if not client.session.idle(now)
+            ]
+            self._status.turns_under_way = len(under_way)
             for client in list(self._clients.values()):
                 if client.away_since is not None and now - client.away_since > RESUME_PATIENCE:
                     self._dismiss(client)
@@ -406,7 +408,8 @@ class TranscriptionServer:
                 if client.here and client.session.finished(now):
                     client.close_soon("all is said")
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        await take_leave(list(self._clients.values()))
         self._scheduler.close()
         self._turn_detections.shutdown(wait=False, cancel_futures=True)
         self._transcriber.close()
@@ -438,7 +441,7 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
             if message is not None:
                 server.handle(message)
         clock.cancel()
-        server.close()
+        await server.close()
     for outbox in (language_model, voice):
         outbox.close()
     await inbox.close()
