@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from fusion import tasks, watchdog
+from fusion import metrics, tasks, watchdog
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError
@@ -199,7 +199,7 @@ class LanguageModelService:
         if messages is None:
             return
         if generation.priority == Priority.PREFILL:
-            with as_model_errors(self._model.name):
+            with as_model_errors(self._model.name), metrics.model_call("prefill"):
                 self._model.prefill(messages, generation.cancellation)
             return
         request = GenerationRequest(
@@ -209,11 +209,13 @@ class LanguageModelService:
             top_p=self._settings.top_p,
         )
         reply = ReplyFilter(request.max_tokens)
+        began = time.monotonic()
         cut = self._read(generation, request, reply)
         if not generation.cancellation.requested:
             self._grow(generation, reply.finish(cut=cut))
             if not reply.text:
                 raise ModelError(_why_empty(reply, cut, request.max_tokens))
+            metrics.called("generation", time.monotonic() - began)
             self._complete(generation, reply.text)
 
     def _read(self, generation: Generation, request: GenerationRequest, reply: ReplyFilter) -> bool:
@@ -402,4 +404,5 @@ def load(settings: Settings, pick: Pick) -> LanguageModel:
     """Load the language model that was chosen, and warm it up."""
     model: LanguageModel = module(LANGUAGE_MODELS, pick).load(settings)
     model.warm_up()
+    metrics.serve_model(pick.library, model.name)
     return model

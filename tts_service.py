@@ -19,7 +19,7 @@ from functools import partial
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from fusion import tasks, watchdog
+from fusion import metrics, tasks, watchdog
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError
@@ -332,6 +332,7 @@ def load(settings: Settings, pick: Pick) -> Voice:
     A Piper voice speaks one language: where Kokoro is installed, it speaks the others that it can.
     """
     voice = _load_library(settings, pick)
+    metrics.serve_model(pick.library, voice.name)
     if pick.library == "piper" and is_installed("kokoro_onnx"):
         kokoro = Pick("kokoro", "for languages that Piper's voice does not speak")
         return VoiceByLanguage(voice, partial(_load_library, settings, kokoro), SPEAKERS)

@@ -30,7 +30,7 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 
-from fusion import tasks
+from fusion import metrics, tasks
 from fusion.errors import ChannelFullError
 from fusion.messages import PROVISIONAL, Message, SessionEnded, SessionStarted
 
@@ -77,6 +77,7 @@ class Backlog:
             return
         if len(self._messages) >= self._capacity and not self._make_room(message.session):
             if isinstance(message, PROVISIONAL):
+                metrics.DROPS.labels("provisional message").inc()
                 return
             if len(self._messages) >= ESSENTIAL_FACTOR * self._capacity:
                 raise ChannelFullError(
@@ -105,6 +106,7 @@ class Backlog:
             return False
         own = (i for i in provisional if self._messages[i].session == session)
         del self._messages[next(own, provisional[0])]
+        metrics.DROPS.labels("provisional message").inc()
         return True
 
 
@@ -226,6 +228,7 @@ class Outbox:
         try:
             self.put(message)
         except ChannelFullError as error:
+            metrics.DROPS.labels("channel full").inc()
             now = time.monotonic()
             if now >= self._next_line_at:
                 logger.error("%s", error)

@@ -83,6 +83,7 @@ class Supervisor:
         # for the next one. It reads this when a service first imports numpy.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._folder = _run_folder()
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._folder.name  # see `fusion/metrics.py`
         self.links = Links(
             self._folder.name,
             os.urandom(32),

@@ -14,6 +14,7 @@ import numpy as np
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from fusion import metrics
 from fusion.audio import SPEECH_RATE
 from fusion.messages import ClauseSpoken, Message, SessionStarted, SpeechEnded, SpeechStarted
 from voices.speech import Speech, Speeches, SpokenClause
@@ -295,6 +296,7 @@ class Sender:
         return True
 
     def _went_out(self, samples: int) -> None:
+        metrics.AUDIO.labels("out").inc(samples / SPEECH_RATE)
         self._client.speeches.playout_deadline = self._playout() + samples / SPEECH_RATE
         self._sent()
 

@@ -12,7 +12,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from fusion import tasks
+from fusion import metrics, tasks
 from fusion.audio import SPEECH_RATE
 from fusion.errors import ModelError
 from fusion.watchdog import watched
@@ -78,6 +78,7 @@ class Synthesis:
     def _speak(self, speech: Speech, clause: SpokenClause, speaker: str, language: str) -> None:
         """In a worker thread: speak one clause, resampled piece by piece."""
         stream = soxr.ResampleStream(self._voice.sample_rate, SPEECH_RATE, 1, dtype="float32")
+        began, made = time.monotonic(), 0
         with watched("the voice", _PATIENCE) as call:
             for sound in self._voice.synthesize(
                 clause.words,
@@ -86,8 +87,10 @@ class Synthesis:
                 cancelled=lambda: speech.cancelled or clause.broken,
             ):
                 call.progress()
+                made += len(sound)
                 self._hand_over(speech, clause, stream.resample_chunk(sound))
         rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        metrics.called("synthesis", time.monotonic() - began, made / self._voice.sample_rate)
         self._hand_over(speech, clause, rest, finished=True)
 
     def _hand_over(

@@ -15,16 +15,24 @@ from dataclasses import dataclass, field, replace
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from fusion import tasks
+from fusion import metrics, tasks
 from fusion.logs import about, without_quotes
-from fusion.messages import ModelStatus, SessionStarted
+from fusion.messages import (
+    Commit,
+    Message,
+    ModelStatus,
+    SessionStarted,
+    Speculation,
+    Withdrawal,
+)
 from fusion.settings import Settings
+from whisper_live.answers import RESTARTED, TOO_SLOW
 from whisper_live.audio_budget import AudioBudget
 from whisper_live.events import TurnTimeline
 from whisper_live.handshake import Hello
 from whisper_live.incoming_audio import IncomingAudio
 from whisper_live.outgoing import OutgoingMessages
-from whisper_live.session import Session, SessionPolicy
+from whisper_live.session import UNRECOGNISED, Session, SessionPolicy
 from whisper_live.vad import VoiceActivityDetector
 
 logger = logging.getLogger(__name__)
@@ -78,6 +86,7 @@ class TranscriptionConnection:
             history=hello.history,
             knows_keys=hello.stream,  # older clients ask for no events
         )
+        metrics.CONNECTS.inc()
         logger.info("a client connects", extra=about(session.identity))
         audio = IncomingAudio(hello.audio_format, hello.sample_rate)
         outgoing = OutgoingMessages(hello.uid)
@@ -132,10 +141,15 @@ class TranscriptionConnection:
 
     def tell(self, fields: dict[str, object]) -> None:
         """Queue a JSON message; a client that does not read is disconnected."""
+        if "llm_output" in fields and fields["eos"]:
+            end = "interrupted" if fields.get("interrupted") else "complete"
+            metrics.REPLIES.labels(end).inc()
         if fields.get("status") == "ERROR":
+            metrics.ERRORS.labels(_kind(fields)).inc()
             sentence = without_quotes(str(fields["message"]))
             logger.warning("the client is told: %s", sentence, extra=self._about(fields))
         if not self.outgoing.put(fields):
+            metrics.DROPS.labels("client does not read").inc()
             sentence = "the client does not read its messages and is disconnected"
             logger.warning(sentence, extra=about(self.identity))
             self.unwanted = True
@@ -181,8 +195,23 @@ class TranscriptionConnection:
             await asyncio.wait_for(self.outgoing.all_sent(), 1.0)
         await self.socket.close(code, reason)
 
+    def note(self, message: Message) -> None:
+        """Count and write down what the session asks of the language model."""
+        if isinstance(message, Commit):
+            metrics.TURNS.inc()
+            logger.info("committed", extra=about(self.identity, message.turn))
+        elif isinstance(message, Speculation):
+            metrics.SPECULATIONS.labels("begun").inc()
+        elif isinstance(message, Withdrawal):
+            metrics.SPECULATIONS.labels("wasted").inc()
+
     def log(self, timeline: TurnTimeline) -> None:
         """Write down where the time of a turn went."""
+        if timeline.speculative:
+            metrics.SPECULATIONS.labels("used").inc()
+        for stage, milliseconds in timeline.milliseconds.items():
+            if milliseconds is not None:
+                metrics.TURN_SECONDS.labels(stage).observe(milliseconds / 1000)
         times = "  ".join(
             f"{name} {value if value is not None else '-'}"
             for name, value in timeline.milliseconds.items()
@@ -201,6 +230,15 @@ class TranscriptionConnection:
         if now - self.complained_at.get(kind, -math.inf) >= _COMPLAINT_INTERVAL:
             self.complained_at[kind] = now
             self.tell({"status": "ERROR", "message": sentence})
+
+
+def _kind(fields: dict[str, object]) -> str:
+    """What kind of error a client is told."""
+    if "turn" not in fields:
+        return "request"
+    return {RESTARTED: "restart", TOO_SLOW: "timeout", UNRECOGNISED: "transcription"}.get(
+        str(fields["message"]), "language model"
+    )
 
 
 async def turn_away(

@@ -9,6 +9,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from fusion import metrics
 from fusion.audio import SAMPLE_RATE
 from fusion.errors import ProtocolError
 
@@ -96,6 +97,7 @@ class IncomingAudio:
         whole = len(data) - len(data) % width
         self._rest = data[whole:]
         samples = _full_scale(np.frombuffer(data[:whole], dtype))
+        metrics.AUDIO.labels("in").inc(whole / self._bytes_a_second)
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples)
         return self._dc_blocker.filter(samples)

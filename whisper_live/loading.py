@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fusion import metrics
 from fusion.selection import TRANSCRIBERS, Pick, module
 from fusion.settings import Settings
 from whisper_live.transcribers.base import Transcriber
@@ -28,6 +29,7 @@ def load(settings: Settings, pick: Pick) -> Transcriber:
     def load_model(settings: Settings) -> Transcriber:
         transcriber: Transcriber = library.load(settings)
         transcriber.warm_up()
+        metrics.serve_model(pick.library, transcriber.name)
         return transcriber
 
     transcriber = load_model(settings)

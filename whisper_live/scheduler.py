@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from fusion import tasks
+from fusion import metrics, tasks
 from fusion.audio import SAMPLE_RATE
 from fusion.errors import ModelError
 from fusion.watchdog import watched
@@ -44,6 +45,7 @@ class Job:
     event: Transcribe
     request: TranscriptionRequest
     corrects: bool = False
+    submitted_at: float = field(default_factory=time.monotonic)
 
     @property
     def priority(self) -> Priority:
@@ -51,7 +53,8 @@ class Job:
 
     def longer(self) -> Job:
         """The same again, with all the time that it takes."""
-        return replace(self, request=replace(self.request, quick=False), corrects=True)
+        request = replace(self.request, quick=False)
+        return replace(self, request=request, corrects=True, submitted_at=time.monotonic())
 
 
 class Scheduler:
@@ -87,9 +90,11 @@ class Scheduler:
         with self._changed:
             for older in [known for known in self._waiting if _replaces(job, known)]:
                 self._waiting.remove(older)
+                metrics.DROPS.labels("newer transcription").inc()
                 if older.event.revision is None:
                     self._dropped(older)
             self._waiting.append(job)
+            metrics.QUEUE_DEPTH.labels("transcriptions").set(len(self._waiting))
             self._changed.notify_all()
 
     def forget(self, session: str) -> None:
@@ -110,7 +115,10 @@ class Scheduler:
             results: Sequence[Transcript | None]
             seconds = sum(len(job.request.audio) for job in batch) / SAMPLE_RATE
             try:
-                with watched("the transcriber", _PATIENCE + seconds):
+                with (
+                    watched("the transcriber", _PATIENCE + seconds),
+                    metrics.model_call("transcription", seconds),
+                ):
                     results = self._transcriber.transcribe([job.request for job in batch], given_up)
             except ModelError as error:
                 logger.error("a transcription failed: %s", error)
@@ -121,6 +129,7 @@ class Scheduler:
                     self._changed.notify_all()
             for job, result in zip(batch, results, strict=True):
                 if result is NOTHING_HEARD and given_up.said:
+                    metrics.DROPS.labels("live transcript gave way").inc()
                     self._dropped(job)
                 else:
                     self._deliver(job, result)
@@ -142,6 +151,9 @@ class Scheduler:
                     batch = batch[: self._transcriber.max_batch]
                     for job in batch:
                         self._waiting.remove(job)
+                        waited = time.monotonic() - job.submitted_at
+                        metrics.QUEUE_SECONDS.labels("transcriptions").observe(waited)
+                    metrics.QUEUE_DEPTH.labels("transcriptions").set(len(self._waiting))
                     if first:
                         self._first_runs = priority
                     return batch

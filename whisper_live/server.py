@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from fusion import tasks, watchdog
+from fusion import metrics, tasks, watchdog
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError, ProtocolError
@@ -295,6 +295,7 @@ class TranscriptionServer:
             elif isinstance(event, PredictTurn):
                 self._predict_turn(client, event)
             elif isinstance(event, ToLanguageModel):
+                client.note(event.message)
                 self._to_language_model(event.message)
             elif isinstance(event, ToVoice):
                 self._to_voice(event.message)
@@ -312,8 +313,6 @@ class TranscriptionServer:
 
     def _to_language_model(self, message: Message) -> None:
         """Tell the language model; a turn whose commit it does not take ends in an error."""
-        if isinstance(message, Commit):
-            logger.info("committed", extra=about(message.session, message.turn))
         if not self._language_model.offer(message) and isinstance(message, Commit):
             key = message.session, message.turn, message.revision
             self.handle(ReplyFailed(*key, OVERLOADED))
@@ -391,6 +390,7 @@ class TranscriptionServer:
     async def keep_time(self) -> None:
         """Let time pass for the sessions in which something is under way."""
         while True:
+            metrics.SESSIONS.set(len(self._clients))
             await asyncio.sleep(_TICK)
             now = time.monotonic()
             under_way = [

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion import metrics
 from fusion.logs import about
 from fusion.messages import (
     ClauseSpoken,
@@ -101,6 +102,7 @@ class Session:
         self._overlap = OverlapDetector(policy.barge_in_speech)
         self._shown = False
         self._held: list[Event] = []
+        self._interrupting: int | None = None
         self._audio_ended_at: float | None = None
 
     @property
@@ -263,6 +265,9 @@ class Session:
         if verdict is not Verdict.ADDRESSED:
             return verdict, []
         logger.debug("speech interrupts the machine", extra=about(self.identity, turn))
+        if self._policy.barge_in:
+            metrics.OVERLAPS.labels(verdict.value).inc()
+            self._interrupting = turn
         return verdict, self._answers.interrupt(now) if self._policy.barge_in else []
 
     def _transcript_changed(self, event: TranscriptChanged, now: float) -> list[Event]:
@@ -330,11 +335,14 @@ class Session:
         self._overlap.end(revision.turn)
         self._heed_overlap()
         reason, text = verdict.value, revision.text
+        metrics.OVERLAPS.labels(reason).inc()
         return [*self._client.event("held", revision.turn, reason=reason, text=text)]
 
     def _dropped(self, event: Dropped) -> list[Event]:
         self._overlap.end(event.turn)
         self._heed_overlap()
+        if event.turn == self._interrupting:
+            metrics.FALSE_BARGE_INS.inc()
         events = self._answers.withdraw(event.turn)
         if self._shown:
             events += self._client.no_transcript(event.turn)

@@ -14,6 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
+from fusion import metrics
 from fusion.audio import SAMPLE_RATE
 from fusion.errors import ModelError
 from fusion.models.lookup import resolve
@@ -75,7 +76,7 @@ class SmartTurn:
         """
         features = log_mel(last_seconds(audio))[np.newaxis]
         try:
-            with watched("the turn detector", _PATIENCE):
+            with watched("the turn detector", _PATIENCE), metrics.model_call("turn detection"):
                 [output] = self._session.run(None, {"input_features": features})
         except _RUN_ERRORS as error:
             raise ModelError(f"The turn detector failed: {error}") from error

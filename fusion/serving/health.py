@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from fusion.metrics import AllProcesses
 from fusion.status import Service, ServiceStatus
 
 RETRY_AFTER = 2  # seconds; models take from two seconds to some minutes to load
@@ -32,7 +33,10 @@ class Answer:
 
 
 class Health:
-    """Answers a monitor's requests from the service status, and with figures of this process."""
+    """Answers a monitor's requests from the service status, and with figures of all processes.
+
+    Those named `process_` and `python_` are of the process that answers.
+    """
 
     def __init__(self, status: ServiceStatus) -> None:
         self._status = status
@@ -40,6 +44,7 @@ class Health:
         for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             self._registry.register(collector)
         self._registry.register(_StatusMetrics(status))
+        self._registry.register(AllProcesses())
 
     def answer(self, path: str) -> Answer | None:
         """The answer to a GET of `path`, or None where the path is not a monitor's."""
