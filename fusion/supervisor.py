@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 HUNG_AFTER = 60.0  # seconds without a heartbeat from a service that was ready
 CHECK_INTERVAL = 1.0
 STARTING_INTERVAL = 0.1  # the same until all services are ready, which somebody waits for
+COUNTED_WITHIN = 0.3  # a turn that has just begun is under way for the status by then
 STOP_GRACE = 4.0  # seconds between SIGTERM and SIGKILL; all is over within 5 s
 
 
@@ -134,11 +135,15 @@ class Supervisor:
         status = self.links.status
         status.stopping = True
         server = self._processes.get(Service.TRANSCRIPTION)
-        deadline = time.monotonic() + self._settings.drain_time
+        now = time.monotonic()
+        deadline, counted = now + self._settings.drain_time, now + COUNTED_WITHIN
         if status.turns_under_way:
             logger.info("ends once what is said is answered; a second signal ends it at once")
-        while status.turns_under_way and server is not None and server.is_alive():
-            if time.monotonic() > deadline or wait([asked], STARTING_INTERVAL):
+        while server is not None and server.is_alive():
+            now = time.monotonic()
+            if now > deadline or not (status.turns_under_way or now < counted):
+                return
+            if wait([asked], STARTING_INTERVAL):
                 return
 
     def _start(self, service: Service) -> None:
