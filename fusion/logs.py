@@ -48,7 +48,7 @@ def configure(level: str, process: str = "main", form: str = "text") -> None:
 
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
-    """Whether a handshake failed by an error of ours: that strangers send junk is no news."""
+    """Whether a handshake failed by an error of ours: strangers always send junk."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, WebSocketException | ConnectionError | EOFError)
 
