@@ -94,7 +94,7 @@ class ServiceStatus:
 
     @property
     def turns_under_way(self) -> int:
-        """How many people are heard or answered just now. The transcription server sets it."""
+        """How many people speak or are answered just now. The transcription server sets it."""
         return int(self._cells[-2])
 
     @turns_under_way.setter

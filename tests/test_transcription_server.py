@@ -181,8 +181,8 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to that in five seconds")
 
 
-def heard(world: World) -> list[float]:
-    """Seconds of audio that each session has heard."""
+def taken(world: World) -> list[float]:
+    """Seconds of audio that each session has taken."""
     return [client.session.position for client in world.server._clients.values()]
 
 
@@ -194,7 +194,7 @@ async def test_minutes_of_audio_in_one_message_hold_up_nobody(world: World) -> N
         await flood.send(60 * SECOND)
         await say(bystander, "Hello.")
         await message(bystander, lambda m: m.get("eos") is True and "segments" in m)
-        assert heard(world)[0] < 30, "all of it was listened to before the others had their turn"
+        assert taken(world)[0] < 30, "all of it was listened to before the others had their turn"
         flood.transport.abort()
 
 
@@ -204,7 +204,7 @@ async def test_a_file_sent_at_once_is_heard_to_its_end(world: World) -> None:
         await greet(socket, **FAST)
         for _ in range(20):
             await socket.send(SECOND)
-        await until(lambda: heard(world)[0] > 19.9)
+        await until(lambda: taken(world)[0] > 19.9)
 
 
 @pytest.mark.parametrize("limits", [{"audio_burst": 1.0, "audio_rate": 50.0, "max_audio": 5.0}])

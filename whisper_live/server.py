@@ -61,7 +61,6 @@ _TICK = 0.1
 RESUME_PATIENCE = 30.0
 
 TRY_AGAIN_LATER = 1013
-
 TOO_MUCH_AUDIO = "You have sent more audio than one session may; connect again to go on."
 OVERLOADED = "The server is overloaded; try again soon."
 
@@ -393,10 +392,8 @@ class TranscriptionServer:
             metrics.SESSIONS.set(len(self._clients))
             await asyncio.sleep(_TICK)
             now = time.monotonic()
-            under_way = [
-                client for client in self._clients.values() if not client.session.idle(now)
-            ]
-            self._status.turns_under_way = len(under_way)
+            idle = [client.session.idle(now) for client in self._clients.values()]
+            self._status.turns_under_way = idle.count(False)
             for client in list(self._clients.values()):
                 if client.away_since is not None and now - client.away_since > RESUME_PATIENCE:
                     self._dismiss(client)
@@ -442,8 +439,8 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
                 server.handle(message)
         clock.cancel()
         await server.close()
-    for outbox in (language_model, voice):
-        outbox.close()
+    language_model.close()
+    voice.close()
     await inbox.close()
 
 
