@@ -25,7 +25,7 @@ TORCH := $(shell grep -o '^torch==[^ ]*' requirements-torch.txt)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run demo models test test-python test-torch test-image bare-systems system-packages lint \
-	bench lock clean
+	bench conformance lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -66,6 +66,9 @@ lint: $(DEV_STAMP) ## check style and types
 bench: models $(DEV_STAMP) ## measure voice to voice latency
 	$(VENV)/bin/python -m benchmarks.voice_to_voice $(ARGS)
 
+conformance: models $(DEV_STAMP) ## let Realtime clients talk with it, each in an environment of its own
+	$(VENV)/bin/python -m tests.conformance $(ARGS)
+
 # One set of versions: each file is locked on top of the one before it. torch stays out, since its
 # build depends on the machine. UPGRADE=--upgrade takes newer versions.
 UPGRADE ?=
@@ -82,7 +85,7 @@ lock: $(VENV)/bin/python ## write the lock files from requirements*.txt
 		$(RUN_REQUIREMENTS) requirements-dev.txt - -o requirements-torch.lock
 
 clean: ## remove the environments and what the tools left; models stay in their cache
-	rm -rf $(VENV) $(TORCH_VENV) $(IMAGE_VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) $(TORCH_VENV) $(IMAGE_VENV) .conformance .hypothesis .mypy_cache .pytest_cache .ruff_cache \
 		tests/browser/node_modules reply.wav dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 

@@ -32,10 +32,12 @@ from fusion.messages import (
     ReplyFailed,
     ReplyText,
     ReplyThinking,
+    SessionChanged,
     SessionEnded,
     SessionStarted,
     Speculation,
     Spoken,
+    Wish,
     Withdrawal,
 )
 from fusion.receiving import neighbour_is_ready, received
@@ -62,6 +64,7 @@ class _ChatSession:
     conversation: Conversation
     # A reply that was complete before its revision was committed.
     ready: Generation | None = None
+    max_tokens: int = 0
 
 
 class LanguageModelService:
@@ -88,7 +91,9 @@ class LanguageModelService:
             if isinstance(message, SessionStarted):
                 prompt = message.system_prompt or self._settings.system_prompt
                 conversation = Conversation(prompt, message.history)
-                self._clients[message.session] = _ChatSession(conversation)
+                self._clients[message.session] = _ChatSession(
+                    conversation, max_tokens=message.max_tokens
+                )
                 return
             client = self._clients.get(message.session)
             if client is None:
@@ -96,6 +101,8 @@ class LanguageModelService:
             if isinstance(message, SessionEnded):
                 self._stop(message.session)
                 del self._clients[message.session]
+            elif isinstance(message, SessionChanged):
+                self._change(client, message)
             else:
                 self._handle_turn(client, message)
             self._start_what_may()
@@ -132,6 +139,14 @@ class LanguageModelService:
                 self._stop(session)
             self._clients.clear()
 
+    def _change(self, client: _ChatSession, message: SessionChanged) -> None:
+        prompt = message.system_prompt or self._settings.system_prompt
+        client.max_tokens = message.max_tokens
+        if message.history is None:
+            client.conversation.instruct(prompt)
+        else:
+            client.conversation = Conversation(prompt, message.history)
+
     def _handle_turn(self, client: _ChatSession, message: Message) -> None:
         if isinstance(message, Prefill):
             self._add(message.session, message.turn, 0, message.text, Priority.PREFILL)
@@ -153,7 +168,8 @@ class LanguageModelService:
             client.conversation.answer(message.turn, message.text)
 
     def _commit(self, client: _ChatSession, message: Commit) -> None:
-        client.conversation.ask(message.turn, message.text)
+        if message.wish is None or message.wish.aside is None:
+            client.conversation.ask(message.turn, message.text)
         ready, client.ready = client.ready, None
         if ready is not None and (ready.turn, ready.revision) == (message.turn, message.revision):
             client.conversation.answer(message.turn, ready.text)
@@ -163,12 +179,19 @@ class LanguageModelService:
             found.priority = Priority.COMMITTED
             return
         self._stop(message.session, turn=message.turn)
-        self._add(message.session, message.turn, message.revision, message.text, Priority.COMMITTED)
+        key = (message.session, message.turn, message.revision)
+        self._add(*key, message.text, Priority.COMMITTED, message.wish)
 
     def _add(
-        self, session: str, turn: int, revision: int, question: str, priority: Priority
+        self,
+        session: str,
+        turn: int,
+        revision: int,
+        question: str,
+        priority: Priority,
+        wish: Wish | None = None,
     ) -> None:
-        self._generations.add(Generation(session, turn, revision, question, priority))
+        self._generations.add(Generation(session, turn, revision, question, priority, wish=wish))
 
     def _stop(self, session: str, turn: int | None = None) -> None:
         for generation in self._generations.of_session(session):
@@ -204,7 +227,7 @@ class LanguageModelService:
             return
         request = GenerationRequest(
             messages=tuple(messages),
-            max_tokens=self._settings.max_new_tokens,
+            max_tokens=self._most_tokens(generation),
             temperature=self._settings.temperature,
             top_p=self._settings.top_p,
         )
@@ -249,7 +272,7 @@ class LanguageModelService:
             if client is None or generation.cancellation.requested:
                 return None
             conversation = client.conversation
-            copy = conversation.copy()
+            copy = self._basis(conversation, generation.wish)
         messages = copy.prompt(
             generation.turn,
             generation.question,
@@ -259,6 +282,22 @@ class LanguageModelService:
         with self._lock:
             conversation.forget_as(copy)
         return messages
+
+    def _basis(self, conversation: Conversation, wish: Wish | None) -> Conversation:
+        """What a reply is made from: the conversation, or what the client wants instead of it."""
+        if wish is None:
+            return conversation.copy()
+        if wish.aside is None:
+            return conversation.copy(wish.system_prompt)
+        prompt = wish.system_prompt or conversation.system_prompt
+        return Conversation(prompt, wish.aside)
+
+    def _most_tokens(self, generation: Generation) -> int:
+        wanted = generation.wish.max_tokens if generation.wish is not None else 0
+        with self._lock:
+            client = self._clients.get(generation.session)
+            wanted = wanted or (client.max_tokens if client is not None else 0)
+        return wanted or self._settings.max_new_tokens
 
     def _count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         with as_model_errors(self._model.name):

@@ -14,6 +14,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from websockets.asyncio.server import ServerConnection
@@ -32,6 +33,7 @@ from fusion.messages import (
     ReplyEnded,
     ReplyFailed,
     ReplyText,
+    SessionChanged,
     SessionEnded,
     SessionStarted,
     SpeechEnded,
@@ -89,6 +91,8 @@ class SpeechServer:
             return
         if isinstance(message, SessionEnded):
             self._end(client)
+        elif isinstance(message, SessionChanged):
+            client.started = replace(client.started, voice=message.voice)
         elif isinstance(message, Interruption):
             self._silence(client, message.turn)
         elif isinstance(message, ReplyText | ReplyEnded | ReplyFailed | Commit | Withdrawal):
@@ -120,7 +124,8 @@ class SpeechServer:
             return
         spoken_text = SpokenText(message.language, self._languages)
         client = SpeechSession(message, Speeches(spoken_text))
-        sender = Sender(client, self._settings.buffer_lead, self._report, sent=self._synthesis.wake)
+        lead = message.buffer_lead or self._settings.buffer_lead
+        sender = Sender(client, lead, self._report, sent=self._synthesis.wake)
         client.sender = tasks.start(sender.run(), "sender")
         self._clients[message.session] = client
         tasks.thread("prepare-voice", self._voice.prepare, message.language).start()
@@ -148,6 +153,8 @@ class SpeechServer:
         """Stop speaking at once: whatever of this turn was not sent never will be."""
         broken = client.give_up()
         speech = client.speeches.end(turn)
+        if client.started.buffer_lead is not None:
+            speech = self._as_played(client, speech, turn)
         client.speeches.playout_deadline = 0.0
         said = speech.said if speech is not None else ""
         spoken = said if client.connection is not None or broken is not None else None
@@ -159,6 +166,17 @@ class SpeechServer:
             if client.connection is not None and client.keyed:
                 client.pending_events.append(client.last_word)
         client.changed.set()
+
+    @staticmethod
+    def _as_played(client: SpeechSession, speech: Speech | None, turn: int) -> Speech | None:
+        """What was sent far ahead counts as far as it was played, also once all of it was sent."""
+        last = client.speeches.last
+        if speech is None and last is not None and last.turn == turn:
+            speech = last
+        left = client.speeches.playout_deadline - time.monotonic()
+        if speech is not None and left > 0:
+            speech.rewind(max(0.0, speech.seconds_sent - left))
+        return speech
 
     # -- the voice -----------------------------------------------------------------------------
 

@@ -12,7 +12,10 @@ from pathlib import Path
 # Nothing else is imported here: every spawned service imports this module, and needs nothing of it.
 
 OLDEST_PYTHON = (3, 10)
-OURS = ("fusion", "language_models", "llm_service", "tts_service", "voices", "whisper_live")
+OURS = (
+    *("fusion", "language_models", "llm_service", "realtime"),
+    *("tts_service", "voices", "whisper_live"),
+)
 
 
 def main() -> int:
@@ -54,10 +57,11 @@ def run() -> int:
     from fusion.command_line import parse
     from fusion.errors import FusionError
     from fusion.selection import choose, survey
-    from fusion.serving import tls, web
+    from fusion.serving import tls
     from fusion.serving.banner import StartupReport, say
     from fusion.status import Service
     from fusion.supervisor import Supervisor
+    from realtime import endpoint
     from whisper_live import server
 
     settings = parse()
@@ -76,7 +80,7 @@ def run() -> int:
             Service.LANGUAGE_MODEL: llm_service.run,
         }
         if settings.web_port:
-            services[Service.WEB] = web.run
+            services[Service.WEB] = endpoint.run
         supervisor = Supervisor(settings, choice, services)
         report = StartupReport(settings, supervisor.links.status, settings.web_port)
         return supervisor.run(report.update)

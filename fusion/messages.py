@@ -26,9 +26,36 @@ class SessionStarted:
     voice: str
     history: tuple[tuple[str, str], ...] = ()
     """Earlier turns as (role, text), so that a restarted language model knows them again."""
-
+    buffer_lead: float | None = None
+    """Seconds of sound that are sent before they are due; None: as the settings say."""
+    max_tokens: int = 0
+    """The longest reply; 0: as the settings say."""
     knows_keys: bool = False
     """Whether its client names the key: no audio connection without one is given the session."""
+
+
+@dataclass(frozen=True)
+class SessionChanged:
+    """What the language model and the voice are told is another now: all of it, and the history
+    where the client rewrote that."""
+
+    session: str
+    system_prompt: str
+    voice: str
+    max_tokens: int
+    history: tuple[tuple[str, str], ...] | None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a client asks of one reply, beside what holds for its session.
+
+    `aside` is a history of its own: the reply is to that, and the conversation never knows of it.
+    """
+
+    system_prompt: str = ""
+    max_tokens: int = 0
+    aside: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,12 +86,16 @@ class Speculation:
 
 @dataclass(frozen=True)
 class Commit:
-    """The person is done and this revision is what they said: the reply may be played."""
+    """The person is done and this revision is what they said: the reply may be played.
+
+    Without a text the reply is to the conversation as it is.
+    """
 
     session: str
     turn: int
     revision: int
     text: str
+    wish: Wish | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +224,7 @@ class SpeechEnded:
 
 Message = (
     SessionStarted
+    | SessionChanged
     | SessionEnded
     | Prefill
     | Speculation

@@ -49,12 +49,22 @@ class Conversation:
         for role, text in history:
             if role == "user":
                 self._turns.append(_Turn(0, text))
-            elif self._turns:
+            elif self._turns and not self._turns[-1].answer:
                 self._turns[-1].answer = text
+            else:  # the machine spoke first, or went on by itself
+                self._turns.append(_Turn(0, "", text))
 
-    def copy(self) -> Conversation:
-        """The same turns, which change no more."""
-        copy = Conversation(self._system)
+    @property
+    def system_prompt(self) -> str:
+        return self._system
+
+    def instruct(self, system_prompt: str) -> None:
+        """The model is told this from now on."""
+        self._system = system_prompt.strip()
+
+    def copy(self, system_prompt: str = "") -> Conversation:
+        """The same turns, which change no more; with another system prompt, if one is given."""
+        copy = Conversation(system_prompt or self._system)
         copy._turns = [replace(turn) for turn in self._turns]
         copy._forgotten = self._forgotten
         return copy
@@ -110,13 +120,16 @@ class Conversation:
         for turn in turns:
             unanswered.append(turn.question)
             if turn.answer:
-                messages.append(ChatMessage("user", escape_special_tokens(" ".join(unanswered))))
+                messages.append(ChatMessage("user", escape_special_tokens(_joined(unanswered))))
                 messages.append(ChatMessage("assistant", escape_special_tokens(turn.answer)))
                 unanswered.clear()
-        messages.append(
-            ChatMessage("user", escape_special_tokens(" ".join([*unanswered, question])))
-        )
+        last = _joined([*unanswered, question])
+        messages.append(ChatMessage("user", escape_special_tokens(last)))
         return messages
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return " ".join(part for part in parts if part)
 
 
 def escape_special_tokens(said: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from fusion.messages import Wish
 from language_models.base import Cancellation, ChatMessage
 
 
@@ -34,6 +35,7 @@ class Generation:
     text: str = ""
     pieces: int = 0
     complete: bool = False
+    wish: Wish | None = None
 
 
 # Pieces of text that keep the voice busy for a while: after them a reply keeps nobody waiting.

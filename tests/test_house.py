@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("fusion", "whisper_live", "language_models", "voices")
+PACKAGES = ("fusion", "whisper_live", "language_models", "voices", "realtime")
 
 
 def our_modules() -> dict[str, Path]:

@@ -17,7 +17,8 @@ from fusion.command_line import parse
 from tests.recordings import load
 from tests.sounds import SOUNDS
 from whisper_live.events import Transcribe
-from whisper_live.listener import Completed, Listener, ListeningPolicy
+from whisper_live.listener import Listener, ListeningPolicy
+from whisper_live.listener_events import Completed
 from whisper_live.transcribers import faster_whisper
 from whisper_live.transcribers.base import NOTHING_HEARD, TranscriptionRequest
 from whisper_live.transcribers.faster_whisper import FasterWhisper

@@ -24,8 +24,7 @@ class SpeechActivity:
     """
 
     def __init__(self, threshold: float, shortest: float) -> None:
-        self._begin = threshold
-        self._end = max(threshold - HYSTERESIS, 0.01)
+        self.threshold = threshold
         self._frames_to_resume = round(shortest / FRAME_SECONDS)
         self.reset()
 
@@ -46,7 +45,8 @@ class SpeechActivity:
 
     def feed(self, probability: float) -> bool:
         """Take the next frame's speech probability (0..1); True while somebody speaks."""
-        loud = probability >= (self._end if self._sounding else self._begin)
+        end = max(self.threshold - HYSTERESIS, 0.01)
+        loud = probability >= (end if self._sounding else self.threshold)
         self._frames = self._frames + 1 if loud else 0
         goes_on = self.speech > 0.0 and self.silence == 0.0
         enough = FRAMES_TO_BEGIN if self.speech == 0.0 else self._frames_to_resume

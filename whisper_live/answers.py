@@ -22,6 +22,7 @@ from fusion.messages import (
     SpeechEnded,
     SpeechStarted,
     Spoken,
+    Wish,
     Withdrawal,
 )
 from whisper_live.client_messages import ClientMessages
@@ -59,10 +60,13 @@ class Answers:
         *,
         timeout: float,
         history: Sequence[tuple[str, str]] = (),
+        runs_ahead: bool = False,
     ) -> None:
         self._session = session
         self._client = client
         self._timeout = timeout
+        self._runs_ahead = runs_ahead
+        self._rewritten_until = 0
         self._earlier = tuple(history[-2 * _REMEMBERED :])
         self._said: dict[int, tuple[str, str]] = {}
         self._replies: dict[int, Reply] = {}
@@ -117,6 +121,12 @@ class Answers:
         ]
         return (*self._earlier, *turns)[-2 * _REMEMBERED :]
 
+    def rewrite(self, history: Sequence[tuple[str, str]]) -> None:
+        """The conversation is now this; replies made before belong to it no more."""
+        self._earlier = tuple(history[-2 * _REMEMBERED :])
+        self._said.clear()
+        self._rewritten_until = max(self._replies, default=self._rewritten_until)
+
     # -- turns ---------------------------------------------------------------------------------
 
     def speculate(self, revision: Revision) -> list[Event]:
@@ -135,7 +145,9 @@ class Answers:
         withdrawal = Withdrawal(self._session, turn, speculation.revision)
         return [ToLanguageModel(withdrawal), ToVoice(withdrawal)]
 
-    def commit(self, revision: Revision, now: float) -> list[Event]:
+    def commit(
+        self, revision: Revision, now: float, *, speak: bool = True, wish: Wish | None = None
+    ) -> list[Event]:
         """The turn is complete: let its reply out as far as it is made already."""
         assert revision.text is not None
         assert revision.text_at is not None
@@ -150,21 +162,33 @@ class Answers:
             committed_at=now,
             progress_at=now,
             speculative=used,
+            speak=speak,
+            silent=not speak,
+            wish=wish,
         )
         self._replies[reply.turn] = reply
         self._remember(reply, "")
-        commit = Commit(self._session, reply.turn, reply.revision, reply.question)
-        events: list[Event] = [ToLanguageModel(commit), ToVoice(commit)]
+        events = self._ask(reply)
         for message in speculation.made if speculation is not None and used else ():
             events += self._take(reply, message, now)
         for turn in [turn for turn in self._speculations if turn <= revision.turn]:
             del self._speculations[turn]
         return events
 
-    def interrupt(self, now: float) -> list[Event]:
-        """Stop every reply that is not over: be silent, stop working, remember what was said."""
+    def _ask(self, reply: Reply) -> list[Event]:
+        """Let the language model answer, and the voice say it if it is to be played."""
+        key = (self._session, reply.turn, reply.revision)
+        commit = Commit(*key, reply.question, reply.wish)
+        aloud = commit if reply.speak else Withdrawal(*key)
+        return [ToLanguageModel(commit), ToVoice(aloud)]
+
+    def interrupt(self, now: float, turn: int | None = None) -> list[Event]:
+        """Stop every reply that is not over, or only this turn's: be silent, stop working, and
+        remember what was said."""
         events: list[Event] = []
         for reply in list(self._replies.values()):
+            if turn is not None and reply.turn != turn:
+                continue
             if reply.interrupted_at is None and (not reply.over or now < reply.sound_until):
                 events += self._interrupt(reply, now)
         return events
@@ -219,8 +243,7 @@ class Answers:
         reply.asked_again, reply.speculative = True, False
         reply.revision += 1
         reply.text, reply.first_token_at, reply.progress_at = "", None, now
-        commit = Commit(self._session, reply.turn, reply.revision, reply.question)
-        return [ToLanguageModel(commit), ToVoice(commit)]
+        return self._ask(reply)
 
     def voice_restarted(self, now: float) -> list[Event]:
         """Its sound is gone: let it say, once, what did not sound of the replies under way."""
@@ -324,6 +347,8 @@ class Answers:
 
     def _interrupt(self, reply: Reply, now: float) -> list[Event]:
         reply.interrupted_at = now
+        if self._runs_ahead and reply.speak and reply.over:
+            reply.silent = False  # not all that was sent was played: the voice says how much
         events: list[Event] = [ToVoice(self._stop(reply)), ToLanguageModel(self._stop(reply))]
         if reply.silent and not reply.answered:
             # The voice was lost before the text was complete: there are no last words to wait for.
@@ -383,6 +408,9 @@ class Answers:
 
     def _remember(self, reply: Reply, answer: str) -> None:
         """Write the turn's answer into the history, or mend it there."""
+        aside = reply.wish is not None and reply.wish.aside is not None
+        if aside or reply.turn <= self._rewritten_until:
+            return
         self._said[reply.turn] = (reply.question, answer)
         if len(self._said) > _REMEMBERED:
             del self._said[min(self._said)]

@@ -21,6 +21,7 @@ from fusion.messages import (
     Commit,
     Message,
     ModelStatus,
+    SessionChanged,
     SessionStarted,
     Speculation,
     Withdrawal,
@@ -28,8 +29,8 @@ from fusion.messages import (
 from fusion.settings import Settings
 from whisper_live.answers import RESTARTED, TOO_SLOW
 from whisper_live.audio_budget import AudioBudget
-from whisper_live.events import TurnTimeline
-from whisper_live.handshake import Hello
+from whisper_live.events import Event, ToLanguageModel, ToVoice, TurnTimeline
+from whisper_live.handshake import Changes, Command, Hello
 from whisper_live.incoming_audio import IncomingAudio
 from whisper_live.outgoing import OutgoingMessages
 from whisper_live.session import UNRECOGNISED, Session, SessionPolicy
@@ -74,7 +75,12 @@ class TranscriptionConnection:
         cls, socket: ServerConnection, hello: Hello, address: str, settings: Settings
     ) -> TranscriptionConnection:
         """Make a session for a client at `address` that said hello."""
-        policy = SessionPolicy.from_settings(settings, stream=hello.stream, reply=hello.reply)
+        policy = SessionPolicy.from_settings(
+            settings,
+            stream=hello.stream,
+            reply=hello.reply,
+            runs_ahead=hello.buffer_lead is not None,
+        )
         session = Session(secrets.token_hex(8), policy, hello.history)
         started = SessionStarted(
             session=session.identity,
@@ -85,6 +91,7 @@ class TranscriptionConnection:
             voice=hello.voice,
             history=hello.history,
             knows_keys=hello.stream,  # older clients ask for no events
+            buffer_lead=hello.buffer_lead,
         )
         metrics.CONNECTS.inc()
         logger.info("a client connects", extra=about(session.identity))
@@ -118,6 +125,23 @@ class TranscriptionConnection:
         """Whether the connection was lost rather than closed by a client that is done."""
         return not self.unwanted and self.socket.close_code not in _FAREWELLS
 
+    def change(self, changes: Changes) -> SessionChanged | None:
+        """Take what a client configures; what its language model and voice are told of it."""
+        before = self.started
+        for name in ("system_prompt", "voice", "max_tokens"):
+            value = getattr(changes, name)
+            if value is not None:
+                self.started = replace(self.started, **{name: value})
+        if self.started == before and changes.history is None:
+            return None
+        return SessionChanged(
+            session=self.identity,
+            system_prompt=self.started.system_prompt,
+            voice=self.started.voice,
+            max_tokens=self.started.max_tokens,
+            history=changes.history,
+        )
+
     @property
     def identity(self) -> str:
         return self.session.identity
@@ -125,6 +149,27 @@ class TranscriptionConnection:
     def introduction(self) -> SessionStarted:
         """What the language model and the voice have to know, with the conversation up to now."""
         return replace(self.started, history=self.session.history())
+
+    def carry_out(self, command: Command, now: float) -> list[Event]:
+        """Carry out what a client asks for; what follows from it."""
+        session = self.session
+        if command.name == "say":
+            return session.say(command.text, now)
+        if command.name == "end_turn":
+            return session.end_turn(now)
+        if command.name == "clear":
+            return session.clear(now)
+        if command.name == "interrupt":
+            return session.interrupt(now, command.turn)
+        events: list[Event] = []
+        if command.changes is not None:
+            change = self.change(command.changes)
+            if change is not None:
+                events += [ToLanguageModel(change), ToVoice(change)]
+            events += session.configure(command.changes)
+        if command.wanted is not None:
+            events += session.respond(command.wanted, now)
+        return events
 
     def keys(self, resume: str) -> dict[str, object]:
         """The session's keys, and whether `resume` was its own, so that it goes on."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from fusion.settings import Settings
 
@@ -40,6 +41,16 @@ class EndpointPolicy:
             unfinished=settings.wait_unfinished,
             longest=settings.wait_longest,
         )
+
+    def ended_by(self, turn_detection: str, wait: float) -> EndpointPolicy:
+        """The same where a client chose what ends a turn; `wait` is the longest silence, seconds.
+
+        "semantic" waits so long where more will come, "silence" always, and "none" for ever.
+        """
+        if turn_detection == "semantic":
+            return replace(self, unfinished=wait, longest=wait)
+        silence = math.inf if turn_detection == "none" else wait
+        return replace(self, smart_turn=False, unsure=silence, longest=silence)
 
     def required_silence(self, probability: float | None, text: str | None) -> float:
         """Seconds of silence that end the turn, never more than `longest`.

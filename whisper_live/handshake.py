@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from fusion.audio import SAMPLE_RATE
 from fusion.errors import ProtocolError
 from fusion.languages import AUTOMATIC, language_code
+from fusion.messages import Wish
 from whisper_live.incoming_audio import FORMATS
 
 END_OF_AUDIO = "END_OF_AUDIO"
+
+TURN_DETECTIONS = ("semantic", "silence", "none")
+"""What ends a turn: voice, words and silence; a silence alone; the client."""
 
 _LONGEST_TEXT = 4000
 _LONGEST_HISTORY = 100
@@ -38,14 +42,43 @@ class Hello:
     history: tuple[tuple[str, str], ...]
     token: object
     resume: str
+    buffer_lead: float | None
 
 
 @dataclass(frozen=True)
 class Command:
     """A JSON message after the handshake."""
 
-    name: Literal["end_turn", "interrupt", "say"]
+    name: Literal["end_turn", "interrupt", "say", "clear", "configure", "respond"]
     text: str = ""
+    turn: int | None = None
+    changes: Changes | None = None
+    wanted: Wanted | None = None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What `configure` changes; None leaves a thing as it is."""
+
+    system_prompt: str | None = None
+    voice: str | None = None
+    history: tuple[tuple[str, str], ...] | None = None
+    max_tokens: int | None = None
+    turn_detection: str | None = None
+    wait: float | None = None
+    vad_threshold: float | None = None
+    respond: bool | None = None
+    barge_in: bool | None = None
+    speak: bool | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A reply that the client asks for by `respond`: its `name`, and how it is to be made."""
+
+    name: str
+    wish: Wish
+    speak: bool
 
 
 def parse_hello(message: str | bytes, languages: Collection[str]) -> Hello:
@@ -77,6 +110,7 @@ def parse_hello(message: str | bytes, languages: Collection[str]) -> Hello:
         history=_history(fields.get("history") or []),
         token=fields.get("token"),
         resume=_text(fields, "resume"),
+        buffer_lead=_number(fields, "buffer_lead", 0.05, 3600.0),
     )
 
 
@@ -90,9 +124,52 @@ def parse_command(message: str) -> Command:
         if not text:
             raise ProtocolError('"say" needs a "text" that is not empty.')
         return Command("say", text)
-    if name not in ("end_turn", "interrupt"):
+    if name == "interrupt":
+        turn = _number(fields, "turn", 0, 1 << 31)
+        return Command("interrupt", turn=None if turn is None else int(turn))
+    if name == "configure":
+        return Command("configure", changes=_changes(fields))
+    if name == "respond":
+        changes = _changes(fields, history_only=True)
+        return Command("respond", changes=changes, wanted=_wanted(fields))
+    if name not in ("end_turn", "clear"):
         raise ProtocolError(f"Expected audio, {END_OF_AUDIO}, {example}.")
     return Command(name)
+
+
+def _changes(fields: dict[str, Any], *, history_only: bool = False) -> Changes:
+    """What a command changes; of `respond`, which may be about something else, the history."""
+    history = fields.get("history")
+    rewritten = None if history is None or fields.get("aside") else _history(history)
+    if history_only:
+        return Changes(history=rewritten)
+    tokens = _number(fields, "max_tokens", 0, 1 << 20)
+    return Changes(
+        system_prompt=_text(fields, "system_prompt") if "system_prompt" in fields else None,
+        voice=_text(fields, "voice") if "voice" in fields else None,
+        history=rewritten,
+        max_tokens=None if tokens is None else int(tokens),
+        turn_detection=(
+            _one_of(fields, "turn_detection", TURN_DETECTIONS)
+            if "turn_detection" in fields
+            else None
+        ),
+        wait=_number(fields, "wait", 0.05, 3600.0),
+        vad_threshold=_number(fields, "vad_threshold", 0.01, 1.0),
+        respond=_flag(fields, "respond", None),
+        barge_in=_flag(fields, "barge_in", None),
+        speak=_flag(fields, "speak", None),
+    )
+
+
+def _wanted(fields: dict[str, Any]) -> Wanted:
+    tokens = _number(fields, "max_tokens", 0, 1 << 20)
+    wish = Wish(
+        system_prompt=_text(fields, "system_prompt"),
+        max_tokens=int(tokens or 0),
+        aside=_history(fields.get("history") or []) if fields.get("aside") else None,
+    )
+    return Wanted(_text(fields, "id"), wish, bool(_flag(fields, "speak", True)))
 
 
 def _json_object(message: str, example: str) -> dict[str, Any]:
@@ -126,13 +203,26 @@ def _one_of(fields: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _flag(fields: dict[str, Any], name: str, default: bool) -> bool:
+@overload
+def _flag(fields: dict[str, Any], name: str, default: bool) -> bool: ...
+@overload
+def _flag(fields: dict[str, Any], name: str, default: None) -> bool | None: ...
+def _flag(fields: dict[str, Any], name: str, default: bool | None) -> bool | None:
     value = fields.get(name)
     if value is None:
         return default
     if not isinstance(value, bool):
         raise ProtocolError(f'"{name}" must be true or false, not {value!r}.')
     return value
+
+
+def _number(fields: dict[str, Any], name: str, least: float, most: float) -> float | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise ProtocolError(f'"{name}" must be a number from {least:g} to {most:g}, not {value!r}.')
+    return float(value)
 
 
 def _text(fields: dict[str, Any], name: str) -> str:

@@ -19,6 +19,16 @@ from fusion.settings import Settings
 from whisper_live.activity import FRAME_SECONDS, SpeechActivity
 from whisper_live.endpoint import EndpointPolicy, sounds_done
 from whisper_live.events import PredictTurn, Priority, Revision, Transcribe
+from whisper_live.listener_events import (
+    Began,
+    Completed,
+    Dropped,
+    EagerEndOfTurn,
+    ListenerEvent,
+    StablePrefix,
+    TranscriptChanged,
+    Withdrawn,
+)
 from whisper_live.live_transcript import LiveTranscript
 from whisper_live.utterance import Segment, Utterance, join
 
@@ -42,76 +52,6 @@ _PREDICT_AFTER = (0.0, 0.22, 0.4)
 
 # Turns that wait for their transcript; beyond it the client is not read from (see `backlogged`).
 _MOST_CLOSING = 4
-
-
-@dataclass(frozen=True)
-class Began:
-    """A person begins to speak."""
-
-    turn: int
-
-
-@dataclass(frozen=True)
-class TranscriptChanged:
-    """The live transcript of a turn changed: finalized segments, and the text after them."""
-
-    turn: int
-    segments: tuple[Segment, ...]
-    tail: Segment
-    until: float
-    """When the last of the audio behind it came in, monotonic seconds."""
-
-
-@dataclass(frozen=True)
-class StablePrefix:
-    """These first words of the turn will most likely not change."""
-
-    turn: int
-    text: str
-
-
-@dataclass(frozen=True)
-class EagerEndOfTurn:
-    """The person paused: this may be all they say. `corrected` after a longer look at the audio."""
-
-    revision: Revision
-    corrected: bool = False
-
-
-@dataclass(frozen=True)
-class Withdrawn:
-    """They went on speaking, or said something else than was understood at first."""
-
-    revision: Revision
-
-
-@dataclass(frozen=True)
-class Completed:
-    """The person is done; `revision.text` is what they said, `segments` where each part lies."""
-
-    revision: Revision
-    segments: tuple[Segment, ...]
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """The turn held no words; or they are not known, as the transcriber `failed`."""
-
-    turn: int
-    failed: bool = False
-
-
-ListenerEvent = (
-    Began
-    | TranscriptChanged
-    | StablePrefix
-    | EagerEndOfTurn
-    | Withdrawn
-    | Completed
-    | Dropped
-    | Transcribe
-    | PredictTurn
-)
 
 
 @dataclass(frozen=True)
@@ -187,6 +127,11 @@ class Listener:
         return self._utterance is not None or bool(self._closing)
 
     @property
+    def began_at(self) -> int:
+        """The first frame of the current utterance, or the next frame where there is none."""
+        return self._utterance.position if self._utterance else self._position
+
+    @property
     def speech(self) -> float:
         """Seconds of speech in the current utterance."""
         return self._activity.speech if self._utterance else 0.0
@@ -220,6 +165,26 @@ class Listener:
         if self._activity.speech < self._policy.min_utterance:
             return self._drop()
         return self._complete(now)
+
+    def configure(self, policy: ListeningPolicy) -> None:
+        """Listen by other settings from now on."""
+        self._policy = policy
+        self._activity.threshold = policy.threshold
+
+    def clear(self) -> list[ListenerEvent]:
+        """Forget what is being said."""
+        return self._drop() if self._utterance is not None else []
+
+    def take_turn(self, now: float) -> tuple[int, list[ListenerEvent]]:
+        """A number for a reply that no utterance asks for; one in the making gets a later one."""
+        self._turn += 1
+        turn, revision = self._turn, self._revision
+        if self._utterance is None:
+            return turn, []
+        self._turn += 1
+        self._revision, self._revisions = None, 0
+        self._live = self._new_live(now)
+        return turn, [*([Withdrawn(revision)] if revision is not None else []), Began(self._turn)]
 
     def typed(self, text: str, now: float) -> list[ListenerEvent]:
         """A turn that comes from a keyboard. What was being said is complete, and goes first."""
@@ -261,15 +226,16 @@ class Listener:
     def _begin(self, now: float) -> list[ListenerEvent]:
         self._turn += 1
         self._revisions = 0
-        policy = self._policy
-        self._live = LiveTranscript(
-            self._turn, policy.partial_interval, policy.attentive_speech, now
-        )
+        self._live = self._new_live(now)
         self._utterance = Utterance(self._position - len(self._preroll))
         for frame, probability in self._preroll:
             self._utterance.append(frame, probability)
         self._silence_before()
         return [Began(self._turn)]
+
+    def _new_live(self, now: float) -> LiveTranscript:
+        policy = self._policy
+        return LiveTranscript(self._turn, policy.partial_interval, policy.attentive_speech, now)
 
     def _silence_before(self) -> None:
         """Let silence precede the first frame: without, Whisper gets the first words wrong."""

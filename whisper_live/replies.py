@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fusion.messages import ClauseSpoken, ReplyProgress
+from fusion.messages import ClauseSpoken, ReplyProgress, Wish
 
 
 @dataclass
@@ -33,12 +33,16 @@ class Reply:
     first_clause_at: float | None = None
     first_sound_at: float | None = None
     timeline_sent: bool = False
+    speak: bool = True
+    wish: Wish | None = None
     asked_again: bool = False
     said_again: bool = False
 
     @property
     def begun(self) -> str:
-        """The text whose sound has begun to go out."""
+        """The text whose sound has begun to go out; all of it where it is read, not played."""
+        if not self.speak:
+            return self.text
         return " ".join(clause.text.strip() for clause in self.clauses)
 
     @property

@@ -274,13 +274,7 @@ class TranscriptionServer:
         if message == END_OF_AUDIO:
             events = client.session.end_of_audio(now)
         else:
-            command = parse_command(message)
-            if command.name == "say":
-                events = client.session.say(command.text, now)
-            elif command.name == "end_turn":
-                events = client.session.end_turn(now)
-            else:
-                events = client.session.interrupt(now)
+            events = client.carry_out(parse_command(message), now)
         self._carry_out(client, events)
 
     # -- what a session asks for ---------------------------------------------------------------

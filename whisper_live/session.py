@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +39,14 @@ from whisper_live.events import (
     ToLanguageModel,
     Transcribe,
 )
-from whisper_live.listener import (
+from whisper_live.handshake import Changes, Wanted
+from whisper_live.listener import Listener, ListeningPolicy
+from whisper_live.listener_events import (
     Began,
     Completed,
     Dropped,
     EagerEndOfTurn,
-    Listener,
     ListenerEvent,
-    ListeningPolicy,
     StablePrefix,
     TranscriptChanged,
     Withdrawn,
@@ -72,9 +72,19 @@ class SessionPolicy:
     barge_in: bool
     barge_in_speech: float
     reply_timeout: float
+    runs_ahead: bool = False
+    """Whether sound is sent faster than it is played, so that a reply may be interrupted after its
+    last sound went out."""
+    respond: bool = True
+    speak: bool = True
+    """Whether turns are answered by themselves, and aloud."""
+    push_to_talk: bool = False
+    """Whether the client alone says what a turn is: then all speech is meant for the machine."""
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, stream: bool, reply: bool) -> SessionPolicy:
+    def from_settings(
+        cls, settings: Settings, *, stream: bool, reply: bool, runs_ahead: bool = False
+    ) -> SessionPolicy:
         return cls(
             listening=ListeningPolicy.from_settings(settings),
             stream=stream,
@@ -83,6 +93,26 @@ class SessionPolicy:
             barge_in=settings.barge_in,
             barge_in_speech=settings.barge_in_speech,
             reply_timeout=settings.reply_timeout,
+            runs_ahead=runs_ahead,
+        )
+
+    def changed(self, changes: Changes, server: SessionPolicy) -> SessionPolicy:
+        """The same as a client configures it; `server` is what the settings say."""
+        listening = self.listening
+        if changes.turn_detection is not None:
+            base = server.listening.endpoint
+            endpoint = base.ended_by(changes.turn_detection, changes.wait or base.longest)
+            listening = replace(listening, endpoint=endpoint)
+        if changes.vad_threshold is not None:
+            listening = replace(listening, threshold=changes.vad_threshold)
+        manual = changes.turn_detection == "none" if changes.turn_detection else self.push_to_talk
+        return replace(
+            self,
+            listening=listening,
+            push_to_talk=manual,
+            respond=self.respond if changes.respond is None else changes.respond,
+            barge_in=self.barge_in if changes.barge_in is None else changes.barge_in,
+            speak=self.speak if changes.speak is None else changes.speak,
         )
 
 
@@ -93,11 +123,15 @@ class Session:
         self, identity: str, policy: SessionPolicy, history: Sequence[tuple[str, str]] = ()
     ) -> None:
         self.identity = identity
-        self._policy = policy
+        self._policy = self._server_policy = policy
         self._listener = Listener(policy.listening)
         self._client = ClientMessages(stream=policy.stream)
         self._answers = Answers(
-            identity, self._client, timeout=policy.reply_timeout, history=history
+            identity,
+            self._client,
+            timeout=policy.reply_timeout,
+            history=history,
+            runs_ahead=policy.runs_ahead,
         )
         self._overlap = OverlapDetector(policy.barge_in_speech)
         self._shown = False
@@ -128,7 +162,8 @@ class Session:
 
     @property
     def _speculates(self) -> bool:
-        return self._policy.reply and self._policy.speculative_generation
+        policy = self._policy
+        return policy.reply and policy.respond and policy.speculative_generation
 
     # -- from the client -----------------------------------------------------------------------
 
@@ -141,16 +176,41 @@ class Session:
 
     def end_turn(self, now: float) -> list[Event]:
         """The client says that the person is done."""
+        if not self._listener.busy:
+            return [*self._client.event("no_speech", None)]
         return self._in_order(self._follow(self._listener.end_turn(now), now))
+
+    def clear(self, now: float) -> list[Event]:
+        """The client takes back what is being said."""
+        return self._in_order(self._follow(self._listener.clear(), now))
+
+    def configure(self, changes: Changes) -> list[Event]:
+        """The client changes how it is listened to and answered."""
+        self._policy = self._policy.changed(changes, self._server_policy)
+        self._listener.configure(self._policy.listening)
+        if changes.history is not None:
+            self._answers.rewrite(changes.history)
+        return []
+
+    def respond(self, wanted: Wanted, now: float) -> list[Event]:
+        """The client wants a reply to the conversation as it is, or to another one."""
+        turn, happened = self._listener.take_turn(now)
+        events = self._follow(happened, now)
+        asked = Revision(turn, 1, end_of_speech=now, end=self._listener.position)
+        asked.text, asked.text_at = "", now
+        events += self._client.event("responding", turn, id=wanted.name)
+        events += self._answers.commit(asked, now, speak=wanted.speak, wish=wanted.wish)
+        self._notice_overlap(now)
+        return self._in_order(events)
 
     def end_of_audio(self, now: float) -> list[Event]:
         """No more audio will come; the turn, if there is one, is over."""
         self._audio_ended_at = now
         return self.end_turn(now)
 
-    def interrupt(self, now: float) -> list[Event]:
-        """The client asks for silence."""
-        return self._in_order(self._answers.interrupt(now))
+    def interrupt(self, now: float, turn: int | None = None) -> list[Event]:
+        """The client asks for silence: of every reply, or of this turn's."""
+        return self._in_order(self._answers.interrupt(now, turn))
 
     def say(self, text: str, now: float) -> list[Event]:
         """A typed turn."""
@@ -243,12 +303,16 @@ class Session:
         self._notice_overlap(now)
         if self._overlap.overlaps(event.turn):
             return []
-        return [*self._client.event("speech_started", event.turn)]
+        return self._speech_started(event.turn)
+
+    def _speech_started(self, turn: int) -> list[Event]:
+        at = round(max(0, self._listener.began_at) * FRAME_SECONDS, 3)
+        return [*self._client.event("speech_started", turn, at=at)]
 
     def _notice_overlap(self, now: float) -> None:
         """Whoever speaks while the machine is active, or its echo is, must show what it is."""
         turn = self._listener.turn
-        if turn is not None:
+        if turn is not None and not self._policy.push_to_talk:
             self._overlap.notice(turn, self._answers.speech(now), now)
         self._heed_overlap()
 
@@ -277,7 +341,7 @@ class Session:
             verdict, events = self._decide_overlap(event.turn, text, now)
             if verdict is not Verdict.ADDRESSED:
                 return []
-            events += self._client.event("speech_started", event.turn)
+            events += self._speech_started(event.turn)
         # WhisperLive's client fails on an empty list.
         if text or (self._shown and self._policy.stream):
             self._shown = True
@@ -302,7 +366,7 @@ class Session:
             if not self._overlap.answers_at_once(revision.turn, revision.text):
                 return []
             self._heed_overlap()
-            events += self._client.event("speech_started", revision.turn)
+            events += self._speech_started(revision.turn)
         if not event.corrected:
             events += self._client.event("speech_stopped", revision.turn)
         return events + (self._answers.speculate(revision) if self._speculates else [])
@@ -324,8 +388,8 @@ class Session:
             self._client.transcript(revision.turn, segments, tail, latency, eos=eos)
             for eos in ([False, True] if unfinished else [True])
         ]
-        if self._policy.reply:
-            events += self._answers.commit(revision, now)
+        if self._policy.reply and self._policy.respond:
+            events += self._answers.commit(revision, now, speak=self._policy.speak)
         self._shown = False
         self._notice_overlap(now)
         return events
@@ -339,6 +403,7 @@ class Session:
         return [*self._client.event("held", revision.turn, reason=reason, text=text)]
 
     def _dropped(self, event: Dropped) -> list[Event]:
+        unheard = self._overlap.overlaps(event.turn)
         self._overlap.end(event.turn)
         self._heed_overlap()
         if event.turn == self._interrupting:
@@ -348,6 +413,8 @@ class Session:
             events += self._client.no_transcript(event.turn)
         if event.failed:
             events.append(self._client.error(event.turn, UNRECOGNISED))
+        elif not unheard:
+            events += self._client.event("no_speech", event.turn)
         self._shown = False
         return events
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # RFC 6455, 7.4.1: these describe a close that came without a code and may not be sent.
 UNSENDABLE = (1005, 1006, 1015)
-GOING_AWAY, BAD_GATEWAY = 1001, 1014
+GOING_AWAY, TOO_BIG, BAD_GATEWAY = 1001, 1009, 1014
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 KEPT_HEADERS = ("origin", "user-agent", "cookie", "authorization")
 
@@ -70,7 +70,7 @@ class Relay:
                 return
             async with server:
                 await client.accept()
-                await _relay(client, server)
+                await _relay(client, server, self._settings.max_message_bytes)
 
         return endpoint
 
@@ -81,7 +81,7 @@ class Relay:
         host = client.headers.get("host", f"{self._host}:{port}")
         query = f"?{client.url.query}" if client.url.query else ""
         headers = [(name, client.headers[name]) for name in KEPT_HEADERS if name in client.headers]
-        headers.append(("X-Forwarded-For", self._forwarded_for(client)))
+        headers.append(("X-Forwarded-For", forwarded_for(client)))
         return await connect(
             f"{scheme}://{host}/{query}",
             host=self._host,
@@ -95,23 +95,24 @@ class Relay:
             open_timeout=self._settings.handshake_timeout,
         )
 
-    def _forwarded_for(self, client: WebSocket) -> str:
-        """As any proxy does: what the client said of those before it, and its own address."""
-        address = client.client.host if client.client else "unknown"
-        before = client.headers.get("x-forwarded-for")
-        return f"{before}, {address}" if before else address
+
+def forwarded_for(client: WebSocket) -> str:
+    """As any proxy does: what the client said of those before it, and its own address."""
+    address = client.client.host if client.client else "unknown"
+    before = client.headers.get("x-forwarded-for")
+    return f"{before}, {address}" if before else address
 
 
-async def _relay(client: WebSocket, server: ClientConnection) -> None:
-    """Hand messages on both ways until one side closes."""
-    upward = tasks.start(_to_server(client, server), "relay")
+async def _relay(client: WebSocket, server: ClientConnection, largest: int) -> None:
+    """Hand messages on both ways until one side closes, or sends more bytes than `largest`."""
+    upward = tasks.start(_to_server(client, server, largest), "relay")
     try:
         await _to_client(client, server)
     finally:
         upward.cancel()
 
 
-async def _to_server(client: WebSocket, server: ClientConnection) -> None:
+async def _to_server(client: WebSocket, server: ClientConnection, largest: int) -> None:
     """Ends when either side has closed. It closes the server's side, which ends the other way."""
     code, reason = GOING_AWAY, ""
     try:
@@ -121,7 +122,11 @@ async def _to_server(client: WebSocket, server: ClientConnection) -> None:
                 code, reason = message.get("code", code), message.get("reason") or ""
                 return
             data = message.get("bytes")
-            await server.send(message["text"] if data is None else data)
+            data = message["text"].encode() if data is None else data
+            if len(data) > largest:
+                code, reason = TOO_BIG, f"at most {largest} bytes a message"
+                return
+            await server.send(data, text=message.get("bytes") is None)
     except ConnectionClosed:
         return
     finally:

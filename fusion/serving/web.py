@@ -12,7 +12,7 @@ import mimetypes
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,10 +39,20 @@ from fusion.status import Phase, Service, ServiceStatus
 
 logger = logging.getLogger(__name__)
 
+Routes = Callable[[Connections], Sequence[BaseRoute]]
+"""Makes what else the port serves; `Connections` counts who has a WebSocket."""
+
+
+def _no_routes(connections: Connections) -> Sequence[BaseRoute]:
+    return ()
+
+
 _INSTALLED = Path(__file__).with_name("page")
 PAGE = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "web"
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
+LARGEST_MESSAGE = 16 << 20
+"""Bytes. The ports that are relayed refuse less; Realtime's clients may send 15 MiB at once."""
 
 HEADERS = {
     # `ws:` and `wss:` let the page use a server elsewhere, as in /?ws=host.
@@ -58,10 +68,10 @@ HEADERS = {
 }
 
 
-def run(settings: Settings, links: Links) -> None:
-    """The body of the process: serve the page until asked to stop."""
+def run(settings: Settings, links: Links, routes: Routes = _no_routes) -> None:
+    """The body of the process: serve the page, and these routes, until asked to stop."""
     with child_process(Service.WEB, links) as stop:
-        server = WebServer(settings, links.status)
+        server = WebServer(settings, links.status, routes)
         server.start()
         links.status.report(Service.WEB, Phase.READY)
         stop.wait()
@@ -71,8 +81,11 @@ def run(settings: Settings, links: Links) -> None:
 class WebServer:
     """Serves the page from a thread of its own, from `start` to `stop`. Its loop beats."""
 
-    def __init__(self, settings: Settings, status: ServiceStatus) -> None:
+    def __init__(
+        self, settings: Settings, status: ServiceStatus, routes: Routes = _no_routes
+    ) -> None:
         self._settings = settings
+        self._routes = routes
         self._status = status
         self._thread: threading.Thread | None = None
         self._server: uvicorn.Server | None = None
@@ -115,7 +128,7 @@ class WebServer:
 
     def _configuration(self, context: ssl.SSLContext | None) -> uvicorn.Config:
         return uvicorn.Config(
-            application(self._settings, self._status, self._connections),
+            application(self._settings, self._status, self._connections, self._routes),
             http=timed_http(self._settings.handshake_timeout),
             backlog=BACKLOG,
             log_config=None,
@@ -125,7 +138,7 @@ class WebServer:
             server_header=False,
             # The relay looks at X-Forwarded-For itself: it believes --trusted_proxies alone.
             proxy_headers=False,
-            ws_max_size=self._settings.max_message_bytes,
+            ws_max_size=max(self._settings.max_message_bytes, LARGEST_MESSAGE),
             ws_per_message_deflate=False,  # audio does not get smaller
             timeout_graceful_shutdown=2,
             callback_notify=self._beat,
@@ -134,8 +147,13 @@ class WebServer:
         )
 
 
-def application(settings: Settings, status: ServiceStatus, connections: Connections) -> ASGIApp:
-    """The ASGI application: page, health, metrics and the two relayed sockets."""
+def application(
+    settings: Settings,
+    status: ServiceStatus,
+    connections: Connections,
+    routes: Routes = _no_routes,
+) -> ASGIApp:
+    """The ASGI application: page, health, metrics, the two relayed sockets and other routes."""
     mimetypes.add_type("text/javascript", ".js")  # some systems' tables say text/plain
     mimetypes.add_type("application/manifest+json", ".webmanifest")
     health = Health(status)
@@ -153,6 +171,7 @@ def application(settings: Settings, status: ServiceStatus, connections: Connecti
                 Route("/metrics", monitor),
                 WebSocketRoute("/transcription", relay.to(settings.transcription_port)),
                 WebSocketRoute("/audio", relay.to(settings.speech_port)),
+                *routes(connections),
                 # A Route and not a Mount, which would hand StaticFiles WebSockets as well.
                 Route("/{path:path}", StaticFiles(directory=PAGE, html=True)),
             ]

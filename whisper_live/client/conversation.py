@@ -60,17 +60,26 @@ class Server:
     speech_port: int = 8888
     token: str = ""
     certificate: str = ""
+    context: ssl.SSLContext | None = None
+    """For TLS in place of one made from the certificate."""
+    forwarded_for: str = ""
+    """Whom a proxy speaks for: sent as X-Forwarded-For."""
 
     async def open(self, port: int, **query: str) -> ClientConnection:
         """A WebSocket to one of its ports. Raises FusionError when nobody answers."""
         query |= {"token": self.token} if self.token else {}
-        scheme = "wss" if self.certificate else "ws"
+        scheme = "wss" if self.certificate or self.context else "ws"
         address = f"{scheme}://{self.host}:{port}/" + (f"?{urlencode(query)}" if query else "")
-        tls = ssl.create_default_context(cafile=self.certificate) if self.certificate else None
+        tls = self.context
+        if self.certificate:
+            tls = ssl.create_default_context(cafile=self.certificate)
         try:
             return await connect(
                 address,
                 ssl=tls,
+                additional_headers=(
+                    {"X-Forwarded-For": self.forwarded_for} if self.forwarded_for else None
+                ),
                 compression=None,
                 max_size=_LARGEST_MESSAGE,
                 open_timeout=_CONNECT_TIMEOUT,
@@ -139,8 +148,8 @@ class Conversation:
         """Say that no more audio comes: the turn ends, the reply is made, the server hangs up."""
         await self._deliver(END_OF_AUDIO)
 
-    async def command(self, name: str, **fields: str) -> None:
-        """Send `end_turn`, `interrupt`, or `say` with a `text`."""
+    async def command(self, name: str, **fields: object) -> None:
+        """Send `end_turn`, `interrupt`, `say` with a `text`, or another of docs/protocol.md."""
         await self._deliver(json.dumps({"command": name, **fields}))
 
     async def events(self) -> AsyncIterator[Event]:
