@@ -55,7 +55,12 @@ def get(web: WebServer, path: str) -> httpx.Response:
 
 
 def test_every_file_of_the_page_is_served_with_its_type(web: WebServer) -> None:
-    types = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+    types = {
+        ".html": "text/html",
+        ".js": "text/javascript",
+        ".css": "text/css",
+        ".webmanifest": "application/manifest+json",
+    }
     types[".svg"] = "image/svg+xml"
     files = list(PAGE.iterdir())
     assert len(files) > 10
