@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from fusion import metrics, tasks, watchdog
@@ -71,13 +72,18 @@ class LanguageModelService:
     """Turn messages about sessions into generations, and generations into messages.
 
     `send` takes what the transcription server and the voice are told; it is called from several
-    threads and must not block.
+    threads and must not block. `now` is the time of day where the people are.
     """
 
     def __init__(
-        self, model: LanguageModel, settings: Settings, send: Callable[[Message], None]
+        self,
+        model: LanguageModel,
+        settings: Settings,
+        send: Callable[[Message], None],
+        now: Callable[[], datetime] = datetime.now,
     ) -> None:
         self._model = model
+        self._now = now
         self._settings = settings
         self._send = send
         self._lock = threading.RLock()
@@ -90,7 +96,7 @@ class LanguageModelService:
         with self._lock:
             if isinstance(message, SessionStarted):
                 prompt = message.system_prompt or self._settings.system_prompt
-                conversation = Conversation(prompt, message.history)
+                conversation = Conversation(prompt, message.history, self._now())
                 self._clients[message.session] = _ChatSession(
                     conversation, max_tokens=message.max_tokens
                 )
@@ -272,6 +278,7 @@ class LanguageModelService:
             if client is None or generation.cancellation.requested:
                 return None
             conversation = client.conversation
+            conversation.tell_time(generation.turn, self._now())
             copy = self._basis(conversation, generation.wish)
         messages = copy.prompt(
             generation.turn,

@@ -16,7 +16,9 @@ from fusion.logs import FORMATS
 
 SYSTEM_PROMPT = (
     "You are a friendly voice assistant. Answer in one or two short spoken sentences, "
-    "without lists, markup or emoji."
+    "without lists, markup or emoji. You only talk: you have no internet, weather, timers, alarms, "
+    "music or devices, and you say so when asked for them. If you do not know something, say so. "
+    "Answer in the language of the question."
 )
 
 AUTO = "auto"
@@ -191,7 +193,11 @@ class Settings:
     )
 
     # -- conversation -------------------------------------------------------------------------
-    system_prompt: str = _setting(SYSTEM_PROMPT, "conversation", "what the language model is told")
+    system_prompt: str = _setting(
+        SYSTEM_PROMPT,
+        "conversation",
+        "what the language model is told; the date and the time are added to it",
+    )
     max_new_tokens: int = _setting(100, "conversation", "longest reply, in tokens", least=1)
     max_prompt_tokens: int = _setting(
         923, "conversation", "longest prompt, in tokens; older turns are left out to fit", least=64

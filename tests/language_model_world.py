@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from fusion.messages import (
@@ -23,6 +24,9 @@ from fusion.messages import (
 from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, Finish, GenerationRequest, Stream
 from llm_service import LanguageModelService
+
+SYSTEM = "Be brief. It is Wednesday, November 25, 2026, 3:40 PM."
+"""What a session's language model is told."""
 
 PATIENCE = 20.0  # seconds that another thread may take; a test that waits longer has failed
 
@@ -102,7 +106,10 @@ class World:
     def __init__(self, model: ScriptedModel | None = None, **settings: Any) -> None:
         self.model = model or ScriptedModel()
         self.sent: list[Message] = []
-        self.service = LanguageModelService(self.model, Settings(**settings), self._receive)
+        self.now = datetime(2026, 11, 25, 15, 40)
+        self.service = LanguageModelService(
+            self.model, Settings(**settings), self._receive, lambda: self.now
+        )
 
     def _receive(self, message: Message) -> None:
         with self.model.changed:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -75,6 +77,64 @@ def test_an_answer_can_be_mended_to_what_was_heard_of_it() -> None:
     conversation.answer(2, "answ")
     conversation.answer(9, "of no turn")
     assert contents(conversation.prompt(3, "Yes?", letters, 10_000))[4] == "answ"
+
+
+def test_a_reply_that_equals_the_one_before_is_left_out_with_its_question() -> None:
+    conversation = Conversation("Be brief.")
+    answers = ["I am Emily, hello.", "I am Emily: hello!", "It is old.", "Yes.", "Yes."]
+    for turn, answer in enumerate(answers, 1):
+        conversation.ask(turn, f"question {turn}")
+        conversation.answer(turn, answer)
+    assert contents(conversation.prompt(6, "And now?", letters, 10_000)) == [
+        *("Be brief.", "question 1", "I am Emily, hello.", "question 3", "It is old."),
+        # A word or two are said twice for a reason.
+        *("question 4", "Yes.", "question 5", "Yes.", "And now?"),
+    ]
+
+
+# -- the time -------------------------------------------------------------------------------------
+
+NOON = datetime(2026, 11, 25, 12, 0)
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (NOON, "It is Wednesday, November 25, 2026, 12:00 PM."),
+        (datetime(2026, 3, 1, 0, 5), "It is Sunday, March 1, 2026, 12:05 AM."),
+        (datetime(2026, 3, 1, 23, 59), "It is Sunday, March 1, 2026, 11:59 PM."),
+    ],
+)
+def test_the_system_prompt_ends_with_the_time(now: datetime, expected: str) -> None:
+    conversation = Conversation("Be brief.", now=now)
+    assert contents(conversation.prompt(1, "Hi", letters, 900))[0] == f"Be brief. {expected}"
+
+
+def test_an_old_time_is_told_anew_and_the_beginning_of_the_prompt_stays() -> None:
+    conversation = Conversation("Be brief.", now=NOON)
+    prompts: list[list[str]] = []
+    for turn, minutes in enumerate((1, 3, 4, 60 * 13), 1):
+        conversation.tell_time(turn, NOON + timedelta(minutes=minutes))
+        prompts.append(contents(conversation.prompt(turn, "So?", letters, 10_000)))
+        conversation.ask(turn, "So?")
+        conversation.answer(turn, f"Number {turn}.")
+    assert [prompt[-1] for prompt in prompts] == [
+        "So?",
+        "(It is now 12:03 PM.) So?",
+        "So?",
+        "(It is now Thursday, November 26, 2026, 1:00 AM.) So?",
+    ]
+    for earlier, later in itertools.pairwise(prompts):
+        assert later[: len(earlier)] == earlier
+
+
+def test_a_time_that_was_told_in_a_turn_that_never_was_is_told_again() -> None:
+    conversation = Conversation("Be brief.", now=NOON)
+    later = NOON + timedelta(minutes=5)
+    for turn in (1, 2):
+        conversation.tell_time(turn, later)
+        asked = contents(conversation.prompt(turn, "So?", letters, 10_000))[-1]
+        assert asked == "(It is now 12:05 PM.) So?"
 
 
 # -- marks of chat templates ----------------------------------------------------------------------

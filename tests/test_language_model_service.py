@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 import pytest
 
@@ -16,11 +17,12 @@ from fusion.messages import (
     ReplyFailed,
     ReplyText,
     ReplyThinking,
+    Speculation,
     Spoken,
     Withdrawal,
 )
 from language_models.base import THINKING, ChatMessage, Finish
-from tests.language_model_world import PATIENCE, ScriptedModel, World
+from tests.language_model_world import PATIENCE, SYSTEM, ScriptedModel, World
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_a_committed_turn_is_answered_piece_by_piece(world: World) -> None:
     reply.write("It was ", "opened ", "in 1883.").end()
     ended = world.until_sent(ReplyEnded, session="a", turn=1, revision=1)
     assert ended.text == world.text("a", 1) == "It was opened in 1883."
-    assert contents(reply.request.messages) == ["Be brief.", "How old is it?"]
+    assert contents(reply.request.messages) == [SYSTEM, "How old is it?"]
 
 
 def test_the_next_prompt_has_what_was_said_before(world: World) -> None:
@@ -53,7 +55,7 @@ def test_the_next_prompt_has_what_was_said_before(world: World) -> None:
     world.until_sent(ReplyEnded, turn=1)
     world.commit("a", 2, 1, "And how long?")
     prompt = contents(world.reply_to("And how long?").request.messages)
-    assert prompt == ["Be brief.", "How old is it?", "Very old.", "And how long?"]
+    assert prompt == [SYSTEM, "How old is it?", "Very old.", "And how long?"]
 
 
 def test_a_commit_adopts_the_reply_that_is_under_way(world: World) -> None:
@@ -71,7 +73,7 @@ def test_a_commit_adopts_the_reply_that_is_complete(world: World) -> None:
     world.commit("a", 1, 1, "How old is it?")
     world.commit("a", 2, 1, "Why?")
     prompt = contents(world.reply_to("Why?").request.messages)
-    assert prompt == ["Be brief.", "How old is it?", "Very old.", "Why?"]
+    assert prompt == [SYSTEM, "How old is it?", "Very old.", "Why?"]
     assert len(world.model.replies) == 2
 
 
@@ -102,7 +104,7 @@ def test_an_interrupted_reply_is_remembered_as_far_as_it_was_heard(world: World)
     world.tell(Spoken("a", 1, "Once"))
     world.commit("a", 2, 1, "Go on.")
     prompt = contents(world.reply_to("Go on.").request.messages)
-    assert prompt == ["Be brief.", "Tell me a story.", "Once", "Go on."]
+    assert prompt == [SYSTEM, "Tell me a story.", "Once", "Go on."]
 
 
 def test_sessions_know_nothing_of_each_other(world: World) -> None:
@@ -133,6 +135,23 @@ def test_words_that_are_sure_are_read_ahead_and_answered_by_nobody(world: World)
     world.until(lambda: world.model.prefilled == ["How old"])
     world.until_running(0)
     assert world.sent == []
+
+
+def test_the_time_that_a_turn_begins_with_stays_with_it(world: World) -> None:
+    """All revisions of a turn begin alike, and so do all later prompts."""
+    world.now += timedelta(minutes=5)
+    world.tell(Speculation("a", 1, 1, "How"))
+    world.reply_to("(It is now 3:45 PM.) How")
+    world.now += timedelta(minutes=5)
+    asked = "(It is now 3:45 PM.) How old"
+    world.tell(Speculation("a", 1, 2, "How old"))
+    world.reply_to(asked).write("Very old.").end()
+    world.until_sent(ReplyEnded, turn=1, revision=2)
+    world.commit("a", 1, 2, "How old")
+    world.now += timedelta(seconds=10)
+    world.commit("a", 2, 1, "Why?")
+    prompt = contents(world.reply_to("(It is now 3:50 PM.) Why?").request.messages)
+    assert prompt == [SYSTEM, asked, "Very old.", "(It is now 3:50 PM.) Why?"]
 
 
 # -- failures ---------------------------------------------------------
@@ -202,7 +221,7 @@ def test_thinking_is_told_of_but_neither_shown_nor_remembered(world: World) -> N
     assert world.until_sent(ReplyEnded).text == world.text("a", 1) == "Very old."
     world.commit("a", 2, 1, "Why?")
     prompt = contents(world.reply_to("Why?").request.messages)
-    assert prompt == ["Be brief.", "How old is it?", "Very old.", "Why?"]
+    assert prompt == [SYSTEM, "How old is it?", "Very old.", "Why?"]
 
 
 def test_thinking_apart_from_the_text_is_told_of_once_a_second(world: World) -> None:
