@@ -27,7 +27,6 @@ from fusion.messages import (
     Commit,
     Interruption,
     Message,
-    ModelStatus,
     Prefill,
     ReplyEnded,
     ReplyFailed,
@@ -45,6 +44,7 @@ from fusion.receiving import neighbour_is_ready, received
 from fusion.selection import LANGUAGE_MODELS, Pick, module
 from fusion.settings import Settings
 from fusion.status import Phase, Service
+from language_models.announcer import ModelAnnouncer
 from language_models.automatic import AutomaticModel, Started, is_automatic
 from language_models.base import ChatMessage, Finish, GenerationRequest, LanguageModel, Thinking
 from language_models.conversation import Conversation
@@ -412,25 +412,6 @@ def run(settings: Settings, links: Links) -> None:
     """The body of the process: load the model, then serve until asked to stop."""
     with child_process(Service.LANGUAGE_MODEL, links) as stop:
         tasks.run(_serve(settings, links, stop))
-
-
-class ModelAnnouncer:
-    """Tells the transcription server which model talks, and again when that was restarted.
-
-    `put` takes the message; it may be called from any thread.
-    """
-
-    def __init__(self, put: Callable[[Message], object]) -> None:
-        self._put = put
-        self._latest = ModelStatus("", "", "", "")
-
-    def announce(self, name: str, coming: str, detail: str) -> None:
-        """Say what is new; see `ModelStatus`."""
-        self._latest = ModelStatus("", name, coming, detail)
-        self._put(self._latest)
-
-    def repeat(self) -> None:
-        self._put(self._latest)
 
 
 def _improve(

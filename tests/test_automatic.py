@@ -15,10 +15,11 @@ from fusion.models import lookup
 from fusion.models.llms import LLMS, Llm
 from fusion.settings import Settings
 from language_models import automatic as module
+from language_models.announcer import ModelAnnouncer
 from language_models.automatic import AutomaticModel, Started, is_automatic
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from language_models.speed import SpeedRecord
-from llm_service import LanguageModelService, ModelAnnouncer
+from llm_service import LanguageModelService
 
 GB = 1_000_000_000
 SMALL, MIDDLE, LARGE = LLMS[:3]
