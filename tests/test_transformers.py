@@ -79,7 +79,7 @@ def reads(model: TransformersModel, monkeypatch: pytest.MonkeyPatch) -> Reads:
 
 def test_the_first_words_are_those_of_llama_cpp(model: TransformersModel, gguf: Path) -> None:
     other = LlamaCpp(gguf, Settings(max_clients=1))
-    question = "How old is the Brooklyn Bridge?"
+    question = "What is the capital of France?"  # quantised weights may answer another number
     theirs = "".join(other.stream(GenerationRequest(ask(question), 16), Cancellation()))
     assert model.count_tokens(ask(question)) == other.count_tokens(ask(question))
     other.close()
