@@ -27,8 +27,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-REQUIREMENTS = ("requirements.txt", "requirements-piper.txt", "requirements-microphone.txt")
-PROGRAMS = ("fusion", "language_models", "voices", "whisper_live")
+REQUIREMENTS = tuple(
+    f"requirements{extra}.txt" for extra in ("", "-piper", "-kokoro", "-microphone")
+)
+PROGRAMS = ("fusion", "language_models", "realtime", "voices", "whisper_live")
 
 
 def run(*command: str | Path, folder: Path, status: int = 0) -> str:
