@@ -314,7 +314,9 @@ class App {
     }
   }
 
-  onDropped() {
+  onDropped(forgotten) {
+    const question = forgotten ? this.conversation.takeUnanswered() : "";
+    if (question) this.pending.unshift(question); // asked again once the new session is ready
     this.player?.reset();
     this.conversation.connectionEnded();
   }

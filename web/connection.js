@@ -28,8 +28,8 @@ export class Connection {
   /**
    * `address`: see address.js. `handshake()` returns the fields of the first message.
    * `handlers`: onState(state), onMessage(message) for each JSON message of the transcription
-   * socket, onSound(message or ArrayBuffer), onSoundState(open), onDropped() when a session is over,
-   * onTimeLimit().
+   * socket, onSound(message or ArrayBuffer), onSoundState(open), onDropped(forgotten) when a session is
+   * over, with whether the server forgot it that it was to go on with, onTimeLimit().
    */
   constructor(address, handshake, handlers, { WebSocket, fetch } = globalThis) {
     this.address = address;
@@ -123,13 +123,13 @@ export class Connection {
     else if (this.resumeKey !== null) this.forgetting ??= setTimeout(() => this.forget(), RESUME_PATIENCE);
   }
 
-  /** The session is over. */
-  forget() {
+  /** The session is over; `forgotten` by the server, which must have been restarted. */
+  forget(forgotten = false) {
     clearTimeout(this.forgetting);
     this.forgetting = null;
     this.resumeKey = null;
     this.dropSound();
-    this.handlers.onDropped();
+    this.handlers.onDropped(forgotten);
   }
 
   later(delay, state) {
@@ -215,7 +215,7 @@ export class Connection {
     clearTimeout(this.forgetting);
     this.forgetting = null;
     this.failures = 0;
-    if (this.resumeKey !== null && !message.resumed) this.forget();
+    if (this.resumeKey !== null && !message.resumed) this.forget(true);
     this.resumeKey = message.resume_key ?? null;
     this.become({ name: "ready", server: message });
   }

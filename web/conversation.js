@@ -42,6 +42,22 @@ export class Conversation {
     this.onChange(null);
   }
 
+  /** The server that was to answer is gone: take back the question that waits for it, "" if none. */
+  takeUnanswered() {
+    const entry = this.entries.find((one) => this.#waits(one));
+    if (!entry) return "";
+    this.entries = this.entries.filter((other) => other !== entry);
+    return saidText(entry);
+  }
+
+  /** Whether it is the latest question and nothing of its answer was played. */
+  #waits(entry) {
+    const asked = this.entries.filter(({ live, said }) => !live && said.segments.length > 0);
+    const { reply } = entry;
+    const answered = !reply || reply.complete || entry.problem || reply.clauses.length > 0;
+    return entry === asked.at(-1) && entry.connection === this.connection && !answered;
+  }
+
   /** The turns of a new connection count from 1 again, and what was open will get no answer. */
   #close() {
     this.connection++;
@@ -165,9 +181,14 @@ export class Conversation {
     this.onChange(entry);
   }
 
-  /** Earlier turns for a new handshake: what was said, and what was played in answer. */
+  /**
+   * Earlier turns for a new handshake: what was said, and what was played in answer. What waits for
+   * an answer is no part of it: it is asked again.
+   */
   history() {
-    const turns = this.entries.filter((entry) => !entry.live && entry.said.segments.length > 0);
+    const turns = this.entries.filter(
+      (entry) => !entry.live && entry.said.segments.length > 0 && !this.#waits(entry),
+    );
     return turns.slice(-HISTORY_TURNS).flatMap((entry) => {
       const messages = [{ role: "user", content: saidText(entry) }];
       const answer = heardText(entry);

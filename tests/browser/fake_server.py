@@ -72,6 +72,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.places = 4
         self.refusal = ""
+        self.silent = False  # it takes what is said and answers nothing
         self.offers: dict[str, Any] = {}
         self.voices: dict[str, Any] = {"voices": [], "languages": ["en"], "speakers": []}
         self.voice_fails = False  # after two clauses
@@ -219,7 +220,7 @@ class FakeServer:
     # -- replies ----------------------------------------------------------------------------------
 
     def _answer(self, client: Client) -> None:
-        if client.hello["reply"]:
+        if client.hello["reply"] and not self.silent:
             client.reply = asyncio.create_task(self._reply(client, client.turn))
 
     async def _interrupt(self, client: Client) -> None:

@@ -111,6 +111,26 @@ def test_a_restart_in_the_middle_of_an_answer_ends_it_and_says_so(
     expect(answer(page, 1)).to_contain_text(REPLY, timeout=10000)
 
 
+def test_a_question_that_the_lost_server_did_not_answer_is_asked_again(
+    address: str, fake: FakeServer, open_page: Open
+) -> None:
+    fake.offers = {"resume_key": "r 1", "resumed": False}
+    page = open_page(address)
+    type_turn(page, "First.")
+    expect(answer(page)).to_contain_text(REPLY, timeout=10000)
+    wait_until_played(page)
+    fake.silent = True
+    type_turn(page, "Second.")
+    expect(said(page, 1)).to_contain_text("Second.")
+    fake.stop()
+    fake.silent = False
+    fake.start()
+    expect(answer(page, 1)).to_contain_text(REPLY, timeout=10000)
+    expect(turns(page)).to_have_count(2)
+    assert [command["text"] for command in fake.commands] == ["First.", "Second.", "Second."]
+    assert [turn["content"] for turn in fake.hellos[-1]["history"]] == ["First.", REPLY]
+
+
 def test_only_the_sound_breaks_and_comes_back(
     address: str, fake: FakeServer, open_page: Open
 ) -> None:

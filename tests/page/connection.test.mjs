@@ -53,7 +53,7 @@ beforeEach(() => {
   mock.timers.enable({ apis: ["setTimeout", "Date"] });
   Socket.made = [];
   health = { status: 200, text: "ok" };
-  told = { states: [], messages: [], sound: [], open: [], dropped: 0, limits: 0 };
+  told = { states: [], messages: [], sound: [], open: [], dropped: 0, forgotten: false, limits: 0 };
   connection = new Connection(
     address,
     () => ({ language: "en", token: "s3" }),
@@ -62,7 +62,10 @@ beforeEach(() => {
       onMessage: (message) => told.messages.push(message),
       onSound: (message) => told.sound.push(message),
       onSoundState: (open) => told.open.push(open),
-      onDropped: () => told.dropped++,
+      onDropped: (forgotten) => {
+        told.dropped++;
+        told.forgotten = forgotten;
+      },
       onTimeLimit: () => told.limits++,
     },
     {
@@ -282,7 +285,7 @@ test("a lost connection goes on with its session and its sound", async () => {
 test("a session that the server has forgotten is over", async () => {
   const { audio } = await lostWithAKey();
   await backWith({ audio_key: "k 2", resume_key: "r 2", resumed: false });
-  assert.deepEqual([told.dropped, audio.open], [1, false]);
+  assert.deepEqual([told.dropped, told.forgotten, audio.open], [1, true, false]);
   assert.match(last().url, /key=k\+2/);
 });
 
@@ -292,7 +295,7 @@ test("a session is given up when no connection comes in time", async () => {
   await pass(29000);
   assert.equal(told.dropped, 0);
   await pass(1001);
-  assert.deepEqual([told.dropped, audio.open], [1, false]);
+  assert.deepEqual([told.dropped, told.forgotten, audio.open], [1, false, false]);
   health = { status: 200, text: "ok" };
   await pass(20000);
   last().onopen();

@@ -148,6 +148,34 @@ test("the history for a new handshake holds what was said and what was played", 
   ]);
 });
 
+test("a question whose server is lost is taken back, to be asked again", () => {
+  spokenTurn(1, 0);
+  hear(2, [segment(" And now?", 5, 6)]);
+  answer(2, "Now", false);
+  hear(3, [segment(" Er", 7, 8, false)], false);
+  assert.deepEqual(conversation.history().map(({ content }) => content), [
+    "How old is it?",
+    "It is old. Very old & <b>.",
+  ]);
+  assert.equal(conversation.takeUnanswered(), "And now?");
+  conversation.connectionEnded();
+  assert.deepEqual(conversation.entries.map(saidText), ["How old is it?"]);
+  assert.equal(conversation.takeUnanswered(), "");
+});
+
+test("what was answered, refused or partly played is not asked again", () => {
+  hear(1, [segment(" How?", 0, 1)]);
+  answer(1, "So.", false);
+  sound("clause", 1, 2, "So.");
+  assert.equal(conversation.takeUnanswered(), "");
+  hear(2, [segment(" And now?", 5, 6)]);
+  conversation.failed(2, "It failed.");
+  assert.equal(conversation.takeUnanswered(), "");
+  hear(3, [segment(" Again?", 7, 8)]);
+  answer(3, "Yes.");
+  assert.equal(conversation.takeUnanswered(), "");
+});
+
 test("the history stays below what a handshake may hold", () => {
   for (let turn = 1; turn <= 70; turn++) spokenTurn(turn, turn * 10);
   const history = conversation.history();
