@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from faster_whisper.feature_extractor import FeatureExtractor
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
@@ -26,9 +27,6 @@ SECONDS = 8
 
 _PATIENCE = 30.0
 """Seconds for a prediction that takes a tenth of one."""
-BANDS = 80
-HOP = 160
-FFT = 400
 
 # onnxruntime's errors have no base of their own.
 _LOAD_ERRORS = (
@@ -98,35 +96,8 @@ def log_mel(audio: NDArray[np.float32]) -> NDArray[np.float32]:
     trained with.
     """
     normal = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
-    padded = np.pad(normal, FFT // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP][:-1]
-    power = np.abs(np.fft.rfft(frames * _WINDOW)) ** 2
-    log = np.log10(np.maximum(_FILTERS @ power.T, 1e-10))
-    features: NDArray[np.float32] = (np.maximum(log, log.max() - 8.0) + 4.0) / 4.0
-    return features.astype(np.float32)
+    features: NDArray[np.float32] = _EXTRACTOR(normal, padding=0)
+    return features
 
 
-def _mel_filters() -> NDArray[np.float32]:
-    """Slaney's mel scale, linear up to 1 kHz and logarithmic above, as triangles of equal area.
-
-    float32 [80, 201]; the filters of librosa.filters.mel(sr=16000, n_fft=400, n_mels=80).
-    """
-    hertz_per_mel = 200 / 3
-    break_mel = 1000 / hertz_per_mel
-    growth = np.log(6.4) / 27
-    top_mel = break_mel + np.log(SAMPLE_RATE / 2 / 1000) / growth
-    mels = np.linspace(0, top_mel, BANDS + 2)
-    edges = np.where(
-        mels < break_mel, mels * hertz_per_mel, 1000 * np.exp(growth * (mels - break_mel))
-    )
-    bins = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)
-    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rising = (bins - low) / (centre - low)
-    falling = (high - bins) / (high - centre)
-    triangles = np.maximum(0, np.minimum(rising, falling))
-    filters: NDArray[np.float64] = triangles * 2 / (high - low)
-    return filters.astype(np.float32)
-
-
-_FILTERS = _mel_filters()
-_WINDOW = np.hanning(FFT + 1)[:-1].astype(np.float32)
+_EXTRACTOR = FeatureExtractor(feature_size=80)
