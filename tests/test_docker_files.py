@@ -119,6 +119,9 @@ def test_the_gpu_image_is_what_deployments_know() -> None:
     assert "SCRATCH_SPACE=/root/scratch-space" in text
     assert "USER" not in text
     assert 'ENTRYPOINT ["docker/scripts/run-whisperfusion.sh"]' in text
+    assert "stubs/libcuda.so.1" in text
+    for cache in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        assert f"{cache}=/root/scratch-space/cache/" in text
 
 
 def test_the_cpu_image_does_not_run_as_root() -> None:
@@ -213,6 +216,8 @@ def test_each_profile_has_one_server_under_the_same_name(services: dict[str, Any
 
 def test_the_gpu_service_is_what_deployments_know(services: dict[str, Any]) -> None:
     server = services["whisperfusion"]
+    assert server["image"] == "whisperfusion"
+    assert set(server["build"]["args"]) == {"CUDA_IMAGE"}
     assert server["volumes"] == ["./docker/scratch-space:/root/scratch-space"]
     assert {"MODEL", "VERBOSE", "CUDA_ARCH"} <= set(server["environment"])
     (device,) = server["deploy"]["resources"]["reservations"]["devices"]
@@ -274,7 +279,8 @@ def test_the_modern_server_talks_to_trtllm_serve(services: dict[str, Any]) -> No
 def test_images_are_pinned_and_environment_names_exist(services: dict[str, Any]) -> None:
     known = {f"WHISPERFUSION_{name.upper()}" for name in Settings.__dataclass_fields__}
     for name, service in services.items():
-        assert not service["image"].endswith(":latest") and ":" in service["image"]
+        _, colon, tag = service["image"].partition(":")
+        assert "build" in service or (colon and tag != "latest"), name
         ours = {key for key in service.get("environment", {}) if key.startswith("WHISPERFUSION_")}
         assert ours <= known, name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import subprocess
 import threading
 from pathlib import Path
 
@@ -422,6 +423,61 @@ def test_the_entry_point_starts_nothing_when_a_build_fails(host: Host) -> None:
 def test_verbose_reaches_main(host: Host) -> None:
     host.run("run-whisperfusion.sh", VERBOSE="true")
     assert parse(host.calls[-1].command[2:]).log_level == "debug"
+
+
+@pytest.mark.parametrize("script", ["run-whisperfusion.sh", "run-cpu.sh"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["nvidia-smi"],
+        ["python3", "-c", "import sys; print('two words', sys.argv[1:])", "--flag"],
+        ["bash", "-c", "echo $0 $1", "a b", "--c"],
+        ["ls", "-la", "/"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_command_is_run_in_place_of_the_server(
+    host: Host, script: str, command: list[str]
+) -> None:
+    host.remove("python3")
+    expected = "0, 8.9, 23000, NVIDIA GeForce RTX 4090\n"
+    if command[0] != "nvidia-smi":
+        expected = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    result = host.run(script, *command)
+    assert (result.returncode, result.stdout) == (0, expected)
+    assert host.programs == []
+
+
+@pytest.mark.parametrize("script", ["run-whisperfusion.sh", "run-cpu.sh"])
+def test_a_command_s_status_is_the_container_s(host: Host, script: str) -> None:
+    assert host.run(script, "bash", "-c", "exit 7").returncode == 7
+
+
+@pytest.mark.parametrize("script", ["run-whisperfusion.sh", "run-cpu.sh"])
+def test_a_command_that_is_not_there(host: Host, script: str) -> None:
+    assert refused(host, script, "wich") == (
+        "There is no command `wich` in this image: give the server flags, or a command that is "
+        "there."
+    )
+
+
+def test_without_a_driver_a_command_gets_cuda_s_stub(host: Host) -> None:
+    shown = host.run("run-whisperfusion.sh", "bash", "-c", "echo $LD_LIBRARY_PATH").stdout
+    assert shown == "/usr/local/cuda/lib64/stubs\n"
+    shown = host.run(
+        "run-whisperfusion.sh", "bash", "-c", "echo $LD_LIBRARY_PATH", LD_LIBRARY_PATH="/a"
+    ).stdout
+    assert shown == "/a:/usr/local/cuda/lib64/stubs\n"
+    assert host.models.is_dir()
+
+
+def test_no_script_looks_like_a_merge_that_went_wrong() -> None:
+    """What people look for with grep, and would find in a check for it."""
+    for mark in ("<" * 6, "=" * 6, ">" * 6):
+        found = subprocess.run(
+            ["grep", "-r", mark, SCRIPTS.parent], stdout=subprocess.PIPE, check=False
+        )
+        assert found.stdout == b""
 
 
 def test_the_cpu_entry_point_fetches_models_first(host: Host) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks a GPU image once it is built: no merge markers, every module compiles, every library is
-# there and says its version. The Dockerfile runs it; so may you: docker compose run --rm
-# --entrypoint docker/scripts/check-image.sh whisperfusion
+# there and says its version. The Dockerfile runs it; so may you:
+# docker compose run --rm whisperfusion docker/scripts/check-image.sh
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -29,9 +29,21 @@ fail() {
 # A merge that was committed half done breaks the program only when the file is reached.
 refuse_merge_markers() {
     local marked
-    marked="$(grep -rlE '^(<<<<<<< |>>>>>>> )' --include='*.py' --include='*.sh' "$project" || true)"
+    marked="$(grep -rlE '^(<{7}|>{7}) ' --include='*.py' --include='*.sh' "$project" || true)"
     [[ -z "$marked" ]] || fail "There are merge markers in ${marked//$'\n'/, }:" \
         "finish the merge and build the image again."
+}
+
+# run_command COMMAND... : `docker run IMAGE nvidia-smi` and the like, in place of the server.
+# Without a GPU's driver its library is CUDA's stub: with it tensorrt_llm can at least be imported.
+run_command() {
+    command -v "$1" >/dev/null ||
+        fail "There is no command \`$1\` in this image: give the server flags, or a command that is there."
+    mkdir -p "$models" 2>/dev/null || true # also in a folder that was just mounted
+    if ! ldconfig -p | grep --quiet --fixed-strings libcuda.so.1; then
+        export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/usr/local/cuda/lib64/stubs"
+    fi
+    exec "$@"
 }
 
 # Chooses the GPU and sets gpu_capability and gpu_free (MiB). An engine works on the compute

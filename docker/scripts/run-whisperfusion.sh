@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
 # Entry point of the GPU image: builds the engines that are missing, then becomes main.py.
-# Arguments go to main.py; they come last and so beat what is set here.
+# Flags go to main.py; they come last and so beat what is set here. A command is run as it is.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+if (($#)) && [[ "$1" != -* ]]; then
+    run_command "$@"
+fi
 
 model="${MODEL:-Phi-3-mini-4k-instruct}"
 
