@@ -20,10 +20,14 @@ from fusion.settings import AUTO, Settings
 KINDS = {"faster_whisper": WHISPER, "llama_cpp": LLM, "piper": VOICE}
 """What the libraries load whose models are in the model table."""
 
+LLAMA_CPP_SLOTS = 256
+"""Conversations that llama.cpp can hold at once (LLAMA_MAX_SEQ in its llama-cparams.h)."""
+
 
 def check(settings: Settings, choice: Choice) -> None:
     """Raise ConfigurationError, with the sentence, for the first thing that cannot work."""
     check_addresses(settings, choice)
+    check_clients(settings, choice)
     check_models(settings, choice)
     check_ports(settings)
 
@@ -57,6 +61,15 @@ def check_addresses(settings: Settings, choice: Choice) -> None:
                 f"--trusted_proxies {network} is no address and no network: write it as 10.0.0.1 "
                 "or 10.0.0.0/8."
             ) from None
+
+
+def check_clients(settings: Settings, choice: Choice) -> None:
+    """That the libraries can serve so many people."""
+    if choice.language_model.library == "llama_cpp" and settings.max_clients > LLAMA_CPP_SLOTS:
+        raise ConfigurationError(
+            f"--max_clients {settings.max_clients} is more than llama.cpp can talk with, which is "
+            f"{LLAMA_CPP_SLOTS}: lower it, or let a server do it with --openai_url."
+        )
 
 
 def check_models(settings: Settings, choice: Choice) -> None:

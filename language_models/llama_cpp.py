@@ -304,7 +304,8 @@ def _start_server(path: Path, settings: Settings, key: str) -> Any:
     parameters.model.path = str(path)
     parameters.n_parallel = slots
     parameters.n_ctx = slots * _context_length(settings)
-    parameters.n_batch = parameters.n_ubatch = BATCH_TOKENS
+    # A batch has room for one token of each, or llama.cpp aborts the process.
+    parameters.n_batch = parameters.n_ubatch = max(BATCH_TOKENS, slots)
     parameters.cpuparams.n_threads = settings.language_model_threads
     parameters.cpuparams_batch.n_threads = settings.language_model_threads
     parameters.enable_reasoning = 0  # a model that thinks first would keep the person waiting

@@ -49,6 +49,7 @@ def refusal(**settings: Any) -> str:
         ({"trusted_proxies": "10.0.0.1,proxy"}, "--trusted_proxies proxy is no address and no"),
         ({"host": "no.such.host.invalid"}, "--host no.such.host.invalid is no address of this"),
         ({"host": "192.0.2.1"}, "--host 192.0.2.1 is no address of this machine (Cannot assign"),
+        ({"max_clients": 257}, "--max_clients 257 is more than llama.cpp can talk with"),
         ({"tls_key": "key.pem"}, "--tls_certificate and --tls_key do nothing without --tls: add"),
         ({"speech_port": 81, "web_port": 81}, "--speech_port and --web_port are both 81: give"),
     ],

@@ -7,6 +7,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from language_models.conversation import Conversation
 from language_models.generations import HEAD_START
-from language_models.llama_cpp import LlamaCpp, load
+from language_models.llama_cpp import BATCH_TOKENS, LlamaCpp, load
 from tests.language_model_contract import LanguageModelContract
 
 SETTINGS = Settings(max_clients=2)
@@ -304,6 +306,18 @@ def test_a_damaged_file_is_one_sentence(gguf: Path, tmp_path: Path, kept: int, r
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         LlamaCpp(tmp_path / "missing.gguf", SETTINGS)
+
+
+def test_more_people_than_tokens_in_a_batch_can_talk(gguf: Path) -> None:
+    """llama.cpp aborts its process where a batch cannot hold a token of each."""
+    several = LlamaCpp(gguf, replace(SETTINGS, max_clients=BATCH_TOKENS + 8))
+    try:
+        with ThreadPoolExecutor(BATCH_TOKENS + 8) as pool:
+            questions = [f"What is {n} plus {n}?" for n in range(BATCH_TOKENS + 8)]
+            answers = list(pool.map(lambda q: reply(several, q, max_tokens=2), questions))
+    finally:
+        several.close()
+    assert all(answers)
 
 
 def test_first_clauses_go_before_anybodys_second(model: LlamaCpp) -> None:
