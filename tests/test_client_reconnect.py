@@ -11,8 +11,19 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from fusion.errors import FusionError
 from tests.scripted_server import pause, say, scripted
-from whisper_live.client import Closed, Event, Notice, ReplyText, Segment, Sound, Transcript, talk
+from whisper_live.client import (
+    Closed,
+    Event,
+    Notice,
+    ReplyText,
+    Segment,
+    Server,
+    Sound,
+    Transcript,
+    talk,
+)
 from whisper_live.client.events import Failure
 from whisper_live.client.memory import Memory
 
@@ -169,6 +180,78 @@ async def test_a_new_session_is_heard_by_its_own_key() -> None:
         async for _ in conversation.events():
             pass
     assert server.speech_paths == ["/?key=k+1", "/?key=k+2"]
+
+
+async def test_a_question_is_asked_until_some_server_has_taken_it() -> None:
+    """The second server dies as it is asked again; a turn before the last ends in an error."""
+    asked: list[object] = []
+
+    async def converse(connection: ServerConnection) -> None:
+        if "resume" not in server.hello:
+            server.greeting = json.dumps(
+                {**READY, "audio_key": "k 2", "resume_key": "r 2", "resumed": False}
+            )
+            await question(connection, 1)
+            await question(connection, 2)
+            await pause()
+            connection.transport.abort()
+            return
+        asked.append(await connection.recv())
+        if len(asked) == 1:
+            connection.transport.abort()
+            return
+        await question(connection)
+        await reply(connection)
+        await connection.close(1000)
+
+    async with (
+        scripted(conversation=converse, speech=ServerConnection.close, greeting=GREETING) as server,
+        talk(server.address) as conversation,
+    ):
+        events = [event async for event in conversation.events()]
+    assert asked == ['{"command": "say", "text": "How old?"}'] * 2
+    ends = [event for event in events if isinstance(event, Failure | ReplyText)]
+    assert [(type(event), event.turn) for event in ends] == [(Failure, 1), (ReplyText, 1)]
+
+
+async def test_a_new_session_s_sound_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The voice may be away at the moment that the session is new."""
+    tried: list[int] = []
+    really_open = Server.open
+
+    async def open_later(self: Server, port: int, **query: str) -> Any:
+        tried.append(port)
+        if tried.count(port) == 2 and port == self.speech_port:
+            raise FusionError("No WhisperFusion answers.")
+        return await really_open(self, port, **query)
+
+    monkeypatch.setattr(Server, "open", open_later)
+
+    async def converse(connection: ServerConnection) -> None:
+        resumed = "resume" in server.hello
+        server.greeting = json.dumps(
+            {**READY, "audio_key": "k 2", "resume_key": "r 2", "resumed": resumed}
+        )
+        if resumed:
+            await asyncio.sleep(1.0)
+            await connection.close(1000)
+            return
+        await pause()
+        connection.transport.abort()
+
+    async def speak(connection: ServerConnection) -> None:
+        await connection.send(CHUNK.tobytes())
+        if len(server.speech_paths) == 2:
+            await connection.close(1000)
+        await connection.wait_closed()
+
+    async with (
+        scripted(conversation=converse, speech=speak, greeting=GREETING) as server,
+        talk(server.address) as conversation,
+    ):
+        events = [event async for event in conversation.events()]
+    assert server.speech_paths == ["/?key=k+1", "/?key=k+2"]
+    assert len([event for event in events if isinstance(event, Sound)]) == 2
 
 
 def test_an_interruption_is_remembered_as_far_as_it_was_played() -> None:

@@ -159,15 +159,17 @@ async def test_a_client_that_comes_back_has_its_session_and_the_fate_of_its_turn
 async def test_what_the_dead_connection_may_have_swallowed_is_told_again(running: Running) -> None:
     """The reply was sent, but whoever closes without a word may not have got it."""
     async with running.connect() as (socket, ready):
-        for number, question in enumerate(("What time is it?", "And now?"), 1):
+        questions = ("What day is it?", "What time is it?", "And now?")
+        for number, question in enumerate(questions, 1):
             await say(socket, question)
             running.answer(await running.asked(number), f"It is {number}.")
             await until_reply(socket)
         socket.transport.abort()
     async with running.connect(resume=ready["resume_key"]) as (socket, _):
-        messages = await until_reply(socket)
-    assert [message["turn"] for message in messages] == [2] * len(messages)
-    assert messages[-1]["llm_output"] == ["It is 2."]
+        messages = [message for _ in range(2) for message in await until_reply(socket)]
+    assert {message["turn"] for message in messages} == {2, 3}
+    replies = [message["llm_output"] for message in messages if "llm_output" in message]
+    assert replies == [["It is 2."], ["It is 3."]]
 
 
 async def test_a_second_connection_takes_over_from_one_that_is_not_known_to_be_dead(

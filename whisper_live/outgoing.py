@@ -71,14 +71,15 @@ class OutgoingMessages:
         await self._emptied.wait()
 
     def send_again(self) -> None:
-        """Send on a new connection what waits, after all that the latest turn has come to.
+        """Send on a new connection what waits, after all that the latest two turns have come to.
 
-        Whether the last connection delivered what it took is not known. Messages that name their
-        turn may come twice: they say the same again.
+        Whether the last connection delivered what it took is not known, the end of a turn that the
+        next one interrupted included. Messages that name their turn may come twice: they say the
+        same again.
         """
         told = [*self._sent, *self._waiting]
-        latest = max((message.turn for message in told if message.turn is not None), default=None)
-        again = [message for message in self._sent if message.turn and message.turn == latest]
+        latest = max((message.turn for message in told if message.turn is not None), default=0)
+        again = [message for message in self._sent if message.turn and message.turn >= latest - 1]
         self._waiting = deque([*again, *(each for each in self._waiting if not each.growing)])
         self._sent.clear()
         self._changed.set()

@@ -41,6 +41,7 @@ _RESUME_TIMEOUT = 30.0  # as long as the server keeps a session whose connection
 _ABNORMAL, _REFUSED = 1006, 1008
 _LOST = (_ABNORMAL, 1001, 1011, 1012, 1014)
 _LARGEST_MESSAGE = 1 << 26
+_LOST_ANSWER = "The server was restarted before it had answered this."
 
 
 class ServerFullError(FusionError):
@@ -222,48 +223,53 @@ class Conversation:
             await asyncio.sleep(_RECONNECT_INTERVAL)
             resume = {"resume": self.ready.fields["resume_key"], "history": self._memory.history}
             fields = {**self._handshake, **resume}
-            with contextlib.suppress(FusionError):
+            with contextlib.suppress(FusionError, ConnectionClosed):
                 connection = await self._server.open(self._server.port)
                 try:
                     ready = await _greet(connection, fields, deadline - time.monotonic())
-                except FusionError:
+                    await self._go_on(connection, ready)
+                except (FusionError, ConnectionClosed):
                     await connection.close()
                     raise
-                await self._go_on(connection, ready)
                 return True
         return False
 
     async def _go_on(self, connection: ClientConnection, ready: Notice) -> None:
+        """Go on over a new connection. Raises ConnectionClosed, as if it had never been."""
+        resumed = bool(ready.fields.get("resumed"))
+        if not resumed:
+            for turn in self._memory.new_session():
+                self._events.put_nowait(Failure(ready.at, turn, _LOST_ANSWER))
+            question = self._memory.unanswered if self._handshake.get("reply", True) else ""
+            if question:  # before anything else: the server that was to answer it is gone
+                await connection.send(json.dumps({"command": "say", "text": question}))
         self._transcription, self.ready = connection, ready
         self._events.put_nowait(ready)
-        if ready.fields.get("resumed"):
-            return
-        question = self._memory.unanswered if self._handshake.get("reply", True) else ""
-        self._memory.new_session()
-        if self._speech is not None:
+        if not resumed and self._speech is not None:
             self._speech.cancel()
             self._speech_turn = None
-            self._speech = asyncio.create_task(self._read_speech(await self._open_speech()))
-        if question:  # the server that was to answer it is gone
-            await connection.send(json.dumps({"command": "say", "text": question}))
+            self._speech = asyncio.create_task(self._read_speech(None))
 
-    async def _read_speech(self, connection: ClientConnection) -> None:
+    async def _read_speech(self, connection: ClientConnection | None) -> None:
         """Follow the speech socket, and open it again when its process was restarted."""
         while True:
-            try:
-                async for message in connection:
-                    self._events.put_nowait(self._heard(message, time.monotonic()))
-                return
-            except ConnectionClosedError as error:
-                if error.rcvd is not None and error.rcvd.code == _REFUSED:
-                    sentence = f"There is no sound: {error.rcvd.reason}."
-                    self._events.put_nowait(Failure(time.monotonic(), None, sentence))
+            if connection is None:
+                with contextlib.suppress(FusionError):
+                    connection = await self._open_speech()
+            if connection is not None:
+                try:
+                    async for message in connection:
+                        self._events.put_nowait(self._heard(message, time.monotonic()))
                     return
-            finally:
-                await connection.close()
+                except ConnectionClosedError as error:
+                    if error.rcvd is not None and error.rcvd.code == _REFUSED:
+                        sentence = f"There is no sound: {error.rcvd.reason}."
+                        self._events.put_nowait(Failure(time.monotonic(), None, sentence))
+                        return
+                finally:
+                    await connection.close()
+                connection = None
             await asyncio.sleep(_RECONNECT_INTERVAL)
-            with contextlib.suppress(FusionError):
-                connection = await self._open_speech()
 
     def _heard(self, message: str | bytes, at: float) -> Event:
         if isinstance(message, bytes):

@@ -15,6 +15,7 @@ class Memory:
         self._earlier: list[object] = list(history) if isinstance(history, list) else []
         self._turns: dict[int, dict[str, str]] = {}
         self._seen: set[tuple[str, int]] = set()
+        self._asked_again = ""  # and not committed yet
 
     def take(self, event: Event) -> bool:
         """Remember an event; False if it only repeats what came before a connection was lost."""
@@ -24,6 +25,8 @@ class Memory:
         if (kind, event.turn) in self._seen:
             return False
         self._seen.add((kind, event.turn))
+        if kind == "user":
+            self._asked_again = ""
         if isinstance(event, Transcript | ReplyText):
             self._turns.setdefault(event.turn, {})[kind] = event.text
         elif isinstance(event, Notice) and event.name == "interrupted":
@@ -33,16 +36,33 @@ class Memory:
     @property
     def unanswered(self) -> str:
         """What was said last, if it has neither a reply nor an error yet; else empty."""
+        waiting = self._waiting()
         latest = max(self._turns, default=None)
-        if latest is None or {("assistant", latest), ("failure", latest)} & self._seen:
-            return ""
-        return self._turns[latest].get("user", "")
+        if latest is None:
+            return self._asked_again
+        return self._turns[latest].get("user", "") if latest in waiting else ""
 
-    def new_session(self) -> None:
-        """Turns count from 1 again."""
+    def _waiting(self) -> list[int]:
+        """Committed turns with neither a reply nor an error."""
+        return [
+            turn
+            for turn in self._turns
+            if ("user", turn) in self._seen
+            and not {("assistant", turn), ("failure", turn)} & self._seen
+        ]
+
+    def new_session(self) -> list[int]:
+        """Turns count from 1 again. Return those of the lost session that end without an answer.
+
+        What was said last is none of them where nobody answered it: it is to be asked again.
+        """
+        lost = self._waiting()
+        question = self.unanswered
         self._earlier = self.history
         self._turns.clear()
         self._seen.clear()
+        self._asked_again = question
+        return lost[:-1] if question else lost
 
     @property
     def history(self) -> list[object]:
