@@ -179,11 +179,50 @@ def test_a_restarted_voice_says_what_did_not_sound() -> None:
     assert kinds == [Commit, ReplyText, ReplyEnded]
     text = world.to_voice[1]
     assert isinstance(text, ReplyText)
-    assert (text.revision, text.text) == (revision, " And it is late.")
-    # A clause that ends the voice's process twice is given up.
+    assert (text.revision, text.text) == (revision + 1, " And it is late.")
+    # Twice, as the voice itself leaves out a clause that has ended its process twice.
+    world.take(world.session.voice_restarted(world.now))
     world.to_voice.clear()
     world.take(world.session.voice_restarted(world.now))
     assert world.to_voice == []
+
+
+def test_a_voice_lost_before_the_commit_gets_the_text_from_the_session() -> None:
+    world = World(listens=False)
+    world.speak(1.2)
+    world.silence(0.25)
+    assert isinstance(world.to_model[-1], Speculation)
+    world.take(world.session.voice_restarted(world.now))
+    world.silence(1.0)
+    revision = world.commits()[0].revision
+    told = [(type(m), m.revision) for m in world.to_voice if not isinstance(m, Withdrawal)]
+    again = revision + 1
+    assert told == [(Commit, revision), (Commit, again), (ReplyText, again), (ReplyEnded, again)]
+
+
+def test_what_grows_after_the_voice_was_restarted_comes_from_the_session_alone() -> None:
+    world = World(listens=False)
+    world.model_dies = True
+    world.take(world.session.say("What time is it?", world.now))
+    world.say(ReplyText("s", 1, 1, "It is noon.", world.now))
+    world.take(world.session.voice_restarted(world.now))
+    world.say(ReplyText("s", 1, 1, " And late.", world.now))
+    world.say(ReplyEnded("s", 1, 1, "It is noon. And late.", world.now))
+    texts = [m.text for m in world.to_voice if isinstance(m, ReplyText | ReplyEnded)]
+    assert texts == ["It is noon.", " And late.", "It is noon. And late."]
+    assert {m.revision for m in world.to_voice if isinstance(m, ReplyText | ReplyEnded)} == {2}
+
+
+def test_a_reply_begun_anew_replaces_what_a_restarted_voice_was_given() -> None:
+    world = World(listens=False)
+    world.model_dies = True
+    world.take(world.session.say("What time is it?", world.now))
+    world.take(world.session.voice_restarted(world.now))
+    world.take(world.session.language_model_restarted(world.now))
+    assert [commit.revision for commit in world.commits()] == [1, 3]
+    assert [m.revision for m in world.to_voice if isinstance(m, Commit)] == [1, 2, 3]
+    world.say(ReplyText("s", 1, 3, "It is noon.", world.now))
+    assert not any(isinstance(m, ReplyText) for m in world.to_voice)
 
 
 def test_a_failed_reply_is_told() -> None:

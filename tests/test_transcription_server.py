@@ -151,8 +151,12 @@ async def test_a_neighbour_that_was_restarted_is_told_who_is_there(world: World)
         await greet(socket)
         world.status.start(Service.LANGUAGE_MODEL)
         world.server.notice_restarts()
+        assert world.language_model.kinds() == [SessionStarted]
+        world.status.report(Service.LANGUAGE_MODEL, Phase.READY)
+        world.server.notice_restarts()
         world.server.notice_restarts()
         assert world.language_model.kinds() == [SessionStarted, SessionStarted]
+        assert world.voice.kinds() == [SessionStarted]  # the conversation of the other goes on
 
 
 async def test_an_error_in_a_connection_ends_that_connection_alone(

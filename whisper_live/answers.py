@@ -13,7 +13,6 @@ from fusion.messages import (
     ClauseSpoken,
     Commit,
     Interruption,
-    ReplyEnded,
     ReplyFailed,
     ReplyProgress,
     ReplyText,
@@ -41,6 +40,9 @@ _KEPT = 10.0
 
 # Turns remembered for a language model that is restarted.
 _REMEMBERED = 40
+
+# How often what did not sound is said by a restarted voice: a clause may end two of them.
+_SAID_AGAIN = 2
 
 RESTARTED = "The language model was restarted while it worked on this. Please say it again."
 TOO_SLOW = "The language model did not answer in time. Please try again."
@@ -169,8 +171,11 @@ class Answers:
         self._replies[reply.turn] = reply
         self._remember(reply, "")
         events = self._ask(reply)
-        for message in speculation.made if speculation is not None and used else ():
-            events += self._take(reply, message, now)
+        if speculation is not None and used:
+            if speculation.voice_lost and speak:
+                events += map(ToVoice, reply.relay(self._session))
+            for message in speculation.made:
+                events += self._take(reply, message, now)
         for turn in [turn for turn in self._speculations if turn <= revision.turn]:
             del self._speculations[turn]
         return events
@@ -241,33 +246,30 @@ class Answers:
     def _ask_again(self, reply: Reply, now: float) -> list[Event]:
         """Begin the reply anew: a revision of its own parts it from what was made of it before."""
         reply.asked_again, reply.speculative = True, False
-        reply.revision += 1
+        reply.revision = max(reply.revision, reply.relayed_as or 0) + 1
+        reply.relayed_as, reply.said_before = None, 0
         reply.text, reply.first_token_at, reply.progress_at = "", None, now
         return self._ask(reply)
 
     def voice_restarted(self, now: float) -> list[Event]:
-        """Its sound is gone: let it say, once, what did not sound of the replies under way."""
+        """Its sound is gone: let it say, now and then, what did not sound of the replies under way.
+
+        The voice itself leaves out a clause that has ended its process twice; a third try says the
+        rest.
+        """
+        for speculation in self._speculations.values():
+            speculation.voice_lost = True
         events: list[Event] = []
         for reply in list(self._replies.values()):
-            if not reply.silent and reply.interrupted_at is None and not reply.said_again:
-                events += self._say_again(reply, now)
-            elif not reply.silent:
+            if reply.silent:
+                continue
+            if reply.interrupted_at is None and reply.said_again < _SAID_AGAIN:
+                reply.said_again, reply.progress_at = reply.said_again + 1, now
+                events += map(ToVoice, reply.relay(self._session))
+            else:
                 said = None if reply.interrupted_at is None else reply.begun
                 ended = SpeechEnded(self._session, reply.turn, said, now)
                 events += self._take(reply, ended, now)
-        return events
-
-    def _say_again(self, reply: Reply, now: float) -> list[Event]:
-        """Give the voice the text from the clause on that was being said when it was lost."""
-        reply.said_again, reply.progress_at = True, now
-        reply.clauses = reply.clauses[:-1]
-        rest = reply.text[sum(len(clause.text) for clause in reply.clauses) :]
-        key = (self._session, reply.turn, reply.revision)
-        events: list[Event] = [ToVoice(Commit(*key, reply.question))]
-        if rest:
-            events.append(ToVoice(ReplyText(*key, rest, now)))
-        if reply.complete:
-            events.append(ToVoice(ReplyEnded(*key, rest, now)))
         return events
 
     def _take(
@@ -294,12 +296,14 @@ class Answers:
         if isinstance(message, ReplyText):
             reply.text += message.text
             reply.first_token_at = reply.first_token_at or message.at
-            return [self._output(reply, now, eos=False)] if self._client.stream else []
+            shown = [self._output(reply, now, eos=False)] if self._client.stream else []
+            return [*map(ToVoice, reply.relayed(message)), *shown]
         reply.text = message.text
         reply.complete = True
         reply.answered = True
         self._remember(reply, reply.text)
-        return [self._output(reply, now, eos=True), *self._remember_played(reply)]
+        events: list[Event] = [self._output(reply, now, eos=True)]
+        return [*events, *map(ToVoice, reply.relayed(message)), *self._remember_played(reply)]
 
     def _take_sound(
         self, reply: Reply, message: SpeechStarted | ClauseSpoken | SpeechEnded, now: float

@@ -1,10 +1,18 @@
-"""What is known of one reply, from its speculation to the end of its sound. Values only."""
+"""What is known of one reply, from its speculation to the end of its sound. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from fusion.messages import ClauseSpoken, ReplyProgress, Wish
+from fusion.messages import (
+    ClauseSpoken,
+    Commit,
+    Message,
+    ReplyEnded,
+    ReplyProgress,
+    ReplyText,
+    Wish,
+)
 
 
 @dataclass
@@ -36,7 +44,12 @@ class Reply:
     speak: bool = True
     wish: Wish | None = None
     asked_again: bool = False
-    said_again: bool = False
+    said_again: int = 0
+    relayed_as: int | None = None
+    """The revision as which a restarted voice gets the text from the session; None: it gets it from
+    the language model."""
+    said_before: int = 0
+    """Characters of the text that a voice said before it was lost."""
 
     @property
     def begun(self) -> str:
@@ -44,6 +57,31 @@ class Reply:
         if not self.speak:
             return self.text
         return " ".join(clause.text.strip() for clause in self.clauses)
+
+    def relay(self, session: str) -> list[Message]:
+        """What a restarted voice is given: the text from the clause on that was being said.
+
+        What follows comes from the session as well, as a revision of its own: of what the language
+        model sent meanwhile nobody knows how much the voice got.
+        """
+        self.clauses = self.clauses[:-1]
+        self.said_before = sum(len(clause.text) for clause in self.clauses)
+        self.relayed_as = (self.relayed_as or self.revision) + 1
+        key = (session, self.turn, self.relayed_as)
+        messages: list[Message] = [Commit(*key, self.question)]
+        if rest := self.text[self.said_before :]:
+            messages.append(ReplyText(*key, rest, self.progress_at))
+        if self.complete:
+            messages.append(ReplyEnded(*key, rest, self.progress_at))
+        return messages
+
+    def relayed(self, message: ReplyText | ReplyEnded) -> list[Message]:
+        """What the voice is told of it by the session: nothing where the model tells it."""
+        if self.relayed_as is None:
+            return []
+        if isinstance(message, ReplyEnded):
+            message = replace(message, text=message.text[self.said_before :])
+        return [replace(message, revision=self.relayed_as)]
 
     @property
     def over(self) -> bool:
@@ -57,3 +95,5 @@ class SpeculativeReply:
 
     revision: int
     made: list[ReplyProgress] = field(default_factory=list)
+    voice_lost: bool = False
+    """Whether the voice that was told of it is gone."""

@@ -88,7 +88,8 @@ class TranscriptionServer:
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(transcriber, self._transcribed, self._live_dropped)
         self._turn_detections = ThreadPoolExecutor(1, thread_name_prefix="turn-detector")
-        self._restart_counts = self._restart_counts_now()
+        self._neighbours = {Service.LANGUAGE_MODEL: language_model, Service.VOICE: voice}
+        self._restart_counts = {each: status.restart_count(each) for each in self._neighbours}
         self._model_status: ModelStatus | None = None
 
     # -- a connection, from handshake to end ---------------------------------------------------
@@ -160,7 +161,7 @@ class TranscriptionServer:
             self._end_deserted(address)
             client = TranscriptionConnection.begin(connection, hello, address, self._settings)
             self._clients[client.identity] = client
-            self._introduce(client)
+            self._introduce(client, self._language_model, self._voice)
         ready = {
             "message": "SERVER_READY",
             "backend": self._transcriber.name,
@@ -211,11 +212,11 @@ class TranscriptionServer:
             if old and client.away_since is not None:
                 self._dismiss(client)
 
-    def _introduce(self, client: TranscriptionConnection) -> None:
-        """Make the session known to the language model and the voice."""
+    def _introduce(self, client: TranscriptionConnection, *neighbours: Outbox) -> None:
+        """Make the session known to the language model, the voice or both."""
         if client.hello.reply:
             known = client.introduction()
-            for outbox in (self._language_model, self._voice):
+            for outbox in neighbours:
                 if not outbox.offer(known):
                     client.tell({"status": "ERROR", "message": OVERLOADED})
 
@@ -364,21 +365,22 @@ class TranscriptionServer:
             self._carry_out(client, client.session.received(message, time.monotonic()))
 
     def notice_restarts(self) -> None:
-        """A neighbour that was restarted knows no session: tell it, and end what it had begun."""
-        before, self._restart_counts = self._restart_counts, self._restart_counts_now()
-        if before == self._restart_counts:
-            return
-        now = time.monotonic()
-        for client in list(self._clients.values()):
-            self._introduce(client)
-            if before[0] != self._restart_counts[0]:
-                self._carry_out(client, client.session.language_model_restarted(now))
-            if before[1] != self._restart_counts[1]:
-                self._carry_out(client, client.session.voice_restarted(now))
+        """A restarted neighbour knows no session: tell it, and ask again what it had begun.
 
-    def _restart_counts_now(self) -> tuple[int, int]:
-        count = self._status.restart_count
-        return count(Service.LANGUAGE_MODEL), count(Service.VOICE)
+        Once it is ready: what the other neighbour sends it until then belongs to no session.
+        """
+        for service, outbox in self._neighbours.items():
+            count = self._status.restart_count(service)
+            if count == self._restart_counts[service] or self._status.phase(service) != Phase.READY:
+                continue
+            self._restart_counts[service] = count
+            now = time.monotonic()
+            for client in list(self._clients.values()):
+                self._introduce(client, outbox)
+                if service == Service.VOICE:
+                    self._carry_out(client, client.session.voice_restarted(now))
+                else:
+                    self._carry_out(client, client.session.language_model_restarted(now))
 
     async def keep_time(self) -> None:
         """Let time pass for the sessions in which something is under way."""
