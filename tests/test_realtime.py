@@ -98,7 +98,7 @@ async def test_a_spoken_question_is_answered_aloud(server: RunningServer) -> Non
     ]
     assert [kind for kind in dict.fromkeys(kinds) if kind in order] == order
     [said] = [e["transcript"] for e in person.events if e["type"].endswith("n.completed")]
-    # On a busy machine tiny.en may miss the name, which hearing well is tested for elsewhere.
+    # On a busy machine tiny.en may miss the name; its words are tested for elsewhere.
     assert said.startswith("How old is the")
     assert done["response"]["status"] == "completed"
     assert words(done["response"])
