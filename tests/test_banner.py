@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import signal
 import sys
 from pathlib import Path
 
@@ -83,6 +84,9 @@ def test_ctrl_c_ends_it_without_a_word(moment: str, tmp_path: Path) -> None:
     ports = [f"--{name}={port}" for name, port in zip(names, free_ports(3), strict=True)]
     process, terminal = pty.fork()
     if process == 0:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # ignored where the tests run in the background
         os.chdir(tmp_path)
         os.execv(sys.executable, [sys.executable, str(ROOT / "main.py"), "--host=::", *ports])
     seen = b""

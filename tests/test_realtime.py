@@ -148,7 +148,7 @@ async def test_push_to_talk_commits_nothing_by_itself(server: RunningServer) -> 
         assert not [e for e in person.events if "speech" in e["type"]]
         said = await person.until("conversation.item.input_audio_transcription.completed")
         assert "meaning of life" in said["transcript"]
-        assert said["transcript"].startswith("How old is the")
+        assert "How old is the" in said["transcript"]
         await person.send("response.create")
         assert (await person.until("response.done"))["response"]["status"] == "completed"
 

@@ -142,13 +142,17 @@ class Hum:
 def meet(place: str) -> None:
     """Break here, if this is the place; once, where it ends the process."""
     file = Path(os.environ["FAULT_FILE"])
-    if not file.exists() or file.read_text() not in (place, f"hang of {place}"):
+    try:
+        asked = file.read_text()
+        if asked not in (place, f"hang of {place}"):
+            return
+        if asked != place or "FAULTS" in os.environ:
+            file.unlink()
+    except FileNotFoundError:  # nothing is asked for, or another thread has met it
         return
-    if file.read_text() != place:
-        file.unlink()
+    if asked != place:
         time.sleep(3600)
     if "FAULTS" in os.environ:
-        file.unlink()
         raise KeyError("planted")
     raise (ChannelFullError if "channel" in place else ModelError)("It is too much.")
 

