@@ -7,10 +7,8 @@ imports the one module that was chosen, as `module(VOICES, pick).load(settings)`
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import importlib.util
 import os
-import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +23,7 @@ TRANSCRIBERS = {
 LANGUAGE_MODELS = {
     "llama_cpp": "language_models.llama_cpp",
     "tensorrt_llm": "language_models.tensorrt_llm",
-    "transformers": "language_models.transformers",
+    "vllm": "language_models.vllm",
     "openai_api": "language_models.openai_api",
 }
 VOICES = {
@@ -39,8 +37,7 @@ PACKAGES = {
     "whisper_live.transcribers.tensorrt_llm": ("tensorrt_llm", "torch", "whisper"),
     "language_models.llama_cpp": ("xllamacpp",),
     "language_models.tensorrt_llm": ("tensorrt_llm", "transformers"),
-    # Its key-value caches have layers of their own since 4.56; the GPU image has 4.40.
-    "language_models.transformers": ("torch", "transformers>=4.56"),
+    "language_models.vllm": ("vllm",),
     "language_models.openai_api": (),
     "voices.piper": ("piper",),
     "voices.kokoro": ("kokoro_onnx",),
@@ -51,24 +48,33 @@ PACKAGES = {
 MODEL_SETTINGS = {
     "faster_whisper": "whisper_model",
     "llama_cpp": "llm",
-    "transformers": "transformers_model",
+    "vllm": "vllm_model",
     "piper": "voice",
 }
 """The setting that names the model, for the libraries that have one."""
 
+AUTOMATIC_MODEL = {
+    "llama_cpp": "the best model that is fast enough",
+    "vllm": "the largest model that there is room for",
+}
+
 OLDEST_FOR_TENSORRT_LLM = (7, 0)
 NEWEST_FOR_TENSORRT_LLM = (9, 0)
 """Compute capability of Volta and Hopper: TensorRT-LLM 0.10.0 knows no older and no newer GPU."""
+
+OLDEST_FOR_VLLM = (7, 5)
+"""Turing."""
 
 Engine = Literal["whisper", "phi", "mistral"]
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first CUDA device. `capability` is its compute capability, as (8, 9) for Ada."""
+    """The first CUDA device: its compute capability, as (8, 9) for Ada, and memory in GiB."""
 
     name: str
     capability: tuple[int, int]
+    memory: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,8 @@ class Choice:
         for service in fields(self):
             pick: Pick = getattr(self, service.name)
             model = model_name(pick, settings)
-            model = "the best model that is fast enough" if model == AUTO else model
+            if model == AUTO:
+                model = AUTOMATIC_MODEL[pick.library]
             what = f"{pick.library} with {model}" if model else pick.library
             found.append(f"{service.name.replace('_', ' ')}: {what} {pick.reason}")
         return found
@@ -124,19 +131,8 @@ def survey(settings: Settings) -> Machine:
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported; one with ">=" must also be as new as that."""
-    name, _, oldest = package.partition(">=")
-    if importlib.util.find_spec(name) is None:
-        return False
-    try:
-        return not oldest or _release(importlib.metadata.version(name)) >= _release(oldest)
-    except importlib.metadata.PackageNotFoundError:  # a folder of that name, and no package
-        return False
-
-
-def _release(version: str) -> tuple[int, ...]:
-    """The two numbers that a version begins with."""
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    """Whether a package can be imported."""
+    return importlib.util.find_spec(package) is not None
 
 
 def engines_present(settings: Settings) -> frozenset[Engine]:
@@ -209,16 +205,21 @@ def _language_model(settings: Settings, machine: Machine) -> Pick:
         return _tensorrt(settings, machine, engine, f"as --{engine} says")
     if settings.llm_backend == "tensorrt_llm":
         return _tensorrt(settings, machine, engine, "as --llm_backend says")
+    if settings.llm_backend == "vllm" and (obstacle := _vllm_obstacle(machine)):
+        raise ConfigurationError(
+            f"--llm_backend vllm cannot run here, as {obstacle}: leave it out to take what this "
+            "machine has."
+        )
     if settings.llm_backend != AUTO:
         return _named(LANGUAGE_MODELS, settings.llm_backend, machine, "--llm_backend")
     if settings.openai_url:
         return Pick("openai_api", f"at {settings.openai_url}, as --openai_url says")
     if engine in machine.engines and not _tensorrt_obstacle(LANGUAGE_MODELS, machine):
         return _tensorrt(settings, machine, engine, "as its engine is there")
-    if machine.gpu and not _missing(LANGUAGE_MODELS["transformers"], machine):
-        return Pick("transformers", _place(machine) + _passed_over(engine, machine))
-    lacking = "PyTorch or transformers 4.56 is not installed"
-    return Pick("llama_cpp", _cpu_reason(machine, lacking) + _passed_over(engine, machine))
+    obstacle = _vllm_obstacle(machine)
+    if not obstacle:
+        return Pick("vllm", _place(machine) + _passed_over(engine, machine))
+    return Pick("llama_cpp", f"on the CPU, as {obstacle}" + _passed_over(engine, machine))
 
 
 def _voice(settings: Settings, machine: Machine) -> Pick:
@@ -281,6 +282,17 @@ def _tensorrt_obstacle(table: dict[str, str], machine: Machine) -> str:
     return ""
 
 
+def _vllm_obstacle(machine: Machine) -> str:
+    """What keeps vLLM from running here; empty if nothing does."""
+    if machine.gpu is None:
+        return "no GPU was found"
+    if machine.gpu.capability < OLDEST_FOR_VLLM:
+        return f"vLLM does not know the older {machine.gpu.name}"
+    if _missing(LANGUAGE_MODELS["vllm"], machine):
+        return "vLLM is not installed"
+    return ""
+
+
 def _missing(module: str, machine: Machine) -> list[str]:
     return [name for name in PACKAGES[module] if name not in machine.packages]
 
@@ -307,11 +319,14 @@ def first_gpu() -> Gpu | None:
     if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
         return None
     name, major, minor = ctypes.create_string_buffer(256), ctypes.c_int(), ctypes.c_int()
+    size = ctypes.c_size_t()
     if (
         cuda.cuDeviceGet(ctypes.byref(device), 0)
         or cuda.cuDeviceGetName(name, len(name), device)
         or cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
         or cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+        or cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
     ):
         return None
-    return Gpu(name.value.decode(errors="replace"), (major.value, minor.value))
+    capability, memory = (major.value, minor.value), size.value / 2**30
+    return Gpu(name.value.decode(errors="replace"), capability, memory)

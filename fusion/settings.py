@@ -76,7 +76,7 @@ class Settings:
         AUTO,
         "models",
         "language model library; auto takes the best that this machine has",
-        choices=(AUTO, "llama_cpp", "tensorrt_llm", "transformers", "openai_api"),
+        choices=(AUTO, "llama_cpp", "tensorrt_llm", "vllm", "openai_api"),
         old="language_model",
     )
     llm: str = _setting(
@@ -154,10 +154,18 @@ class Settings:
         least=0.01,
         most=0.95,
     )
-    transformers_model: str = _setting(
-        "microsoft/Phi-3-mini-4k-instruct",
+    vllm_model: str = _setting(
+        AUTO,
         "GPU models",
-        "transformers: a hub id, a folder or a GGUF file",
+        "vLLM: a hub id or a folder, quantised (AWQ, GPTQ, FP8) or not; auto: the largest of its "
+        "table that --llm_gpu_share has room for",
+    )
+    llm_gpu_share: float = _setting(
+        0.5,
+        "GPU models",
+        "share of the GPU's memory that vLLM takes, the model's weights included",
+        least=0.05,
+        most=0.95,
     )
     openai_url: str = _setting(
         "",
@@ -189,7 +197,7 @@ class Settings:
     torch_compile: bool = _setting(
         True,
         "GPU models",
-        "compile WhisperSpeech (GPU kernels, CUDA graphs) and transformers models (torch.compile)",
+        "compile WhisperSpeech and vLLM's models (GPU kernels, CUDA graphs)",
     )
 
     # -- conversation -------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +14,6 @@ from tests.recorders import Host
 from tests.running import RunningServer
 from tests.toy_hub import HubFiles
 from tests.toy_models import SPLIT, TOY, publish_toy, take_wheel
-
-# These import PyTorch, which `make test` does not install. `make test-torch` does, and selects
-# them by their markers: where they are missing, nothing is left to run and that fails.
-if importlib.util.find_spec("torch") is None:
-    collect_ignore = ["test_transformers.py", "test_transformers_gpu.py"]
 
 
 @pytest.fixture(scope="session")

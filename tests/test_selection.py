@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import subprocess
 import sys
@@ -21,16 +20,20 @@ from fusion.settings import Settings
 ADA = Gpu("NVIDIA GeForce RTX 4090", (8, 9))
 HOPPER = Gpu("NVIDIA H100 80GB HBM3", (9, 0))
 BLACKWELL = Gpu("NVIDIA GeForce RTX 5090", (12, 0))
+TURING = Gpu("NVIDIA GeForce RTX 2080", (7, 5))
+VOLTA = Gpu("Tesla V100", (7, 0))
 PASCAL = Gpu("NVIDIA GeForce GTX 1080", (6, 1))
 
 CPU_PACKAGES = frozenset({"faster_whisper", "xllamacpp", "piper"})
-TORCH_PACKAGES = CPU_PACKAGES | {"torch", "transformers", "transformers>=4.56", "whisperspeech"}
-ALL_PACKAGES = TORCH_PACKAGES | {"tensorrt_llm", "whisper"}
-IMAGE_PACKAGES = ALL_PACKAGES - {"transformers>=4.56"}
+TORCH_PACKAGES = CPU_PACKAGES | {"torch", "transformers", "whisperspeech"}
+MODERN_PACKAGES = TORCH_PACKAGES | {"vllm"}
+ALL_PACKAGES = MODERN_PACKAGES | {"tensorrt_llm", "whisper"}
+IMAGE_PACKAGES = ALL_PACKAGES - {"vllm"}
 
 LAPTOP = Machine(None, CPU_PACKAGES)
 BARE_GPU = Machine(ADA, CPU_PACKAGES)
 TORCH_GPU = Machine(ADA, TORCH_PACKAGES)
+MODERN_GPU = Machine(ADA, MODERN_PACKAGES)
 IMAGE = Machine(ADA, IMAGE_PACKAGES, frozenset({"whisper", "phi"}))
 
 
@@ -44,7 +47,7 @@ def libraries(machine: Machine, **settings: Any) -> tuple[str, str, str]:
 
 
 ON_CPU = ("faster_whisper", "llama_cpp", "piper")
-ON_TORCH = ("faster_whisper", "transformers", "whisperspeech")
+ON_VLLM = ("faster_whisper", "vllm", "whisperspeech")
 ON_IMAGE = ("faster_whisper", "llama_cpp", "whisperspeech")
 ON_ENGINES = ("tensorrt_llm", "tensorrt_llm", "whisperspeech")
 
@@ -55,18 +58,22 @@ ON_ENGINES = ("tensorrt_llm", "tensorrt_llm", "whisperspeech")
         (LAPTOP, ON_CPU),
         (replace(LAPTOP, packages=ALL_PACKAGES, engines=IMAGE.engines), ON_CPU),
         (BARE_GPU, ON_CPU),
-        (TORCH_GPU, ON_TORCH),
+        (MODERN_GPU, ON_VLLM),
+        (replace(MODERN_GPU, gpu=BLACKWELL), ON_VLLM),
+        (replace(MODERN_GPU, gpu=TURING), ON_VLLM),
+        (replace(MODERN_GPU, gpu=VOLTA), ON_IMAGE),
+        (TORCH_GPU, ON_IMAGE),
         (IMAGE, ON_ENGINES),
         (replace(IMAGE, gpu=HOPPER), ON_ENGINES),
-        (replace(IMAGE, gpu=BLACKWELL, packages=ALL_PACKAGES), ON_TORCH),
-        (replace(IMAGE, gpu=PASCAL, packages=ALL_PACKAGES), ON_TORCH),
-        (replace(IMAGE, packages=TORCH_PACKAGES), ON_TORCH),
-        (replace(IMAGE, packages=ALL_PACKAGES, engines=frozenset()), ON_TORCH),
+        (replace(IMAGE, gpu=BLACKWELL, packages=ALL_PACKAGES), ON_VLLM),
+        (replace(IMAGE, gpu=PASCAL, packages=ALL_PACKAGES), ON_IMAGE),
+        (replace(IMAGE, packages=MODERN_PACKAGES), ON_VLLM),
+        (replace(IMAGE, packages=ALL_PACKAGES, engines=frozenset()), ON_VLLM),
         (replace(IMAGE, engines=frozenset()), ON_IMAGE),
         (replace(IMAGE, gpu=BLACKWELL), ON_IMAGE),
         (
             replace(IMAGE, packages=ALL_PACKAGES, engines=frozenset({"whisper"})),
-            ("tensorrt_llm", "transformers", "whisperspeech"),
+            ("tensorrt_llm", "vllm", "whisperspeech"),
         ),
         (
             replace(IMAGE, engines=frozenset({"whisper"})),
@@ -148,14 +155,23 @@ def test_what_the_image_starts_with_can_be_gone_round() -> None:
             "does not know the older NVIDIA GeForce GTX 1080",
         ),
         (replace(IMAGE, packages=TORCH_PACKAGES), {"phi": True}, "package tensorrt_llm is not in"),
-        (IMAGE, {"llm_backend": "transformers"}, "needs the package transformers>=4.56, which"),
+        (IMAGE, {"llm_backend": "vllm"}, "vllm cannot run here, as vLLM is not installed: leave"),
+        (
+            replace(MODERN_GPU, gpu=VOLTA),
+            {"llm_backend": "vllm"},
+            "as vLLM does not know the older Tesla V100",
+        ),
         (LAPTOP, {"tts_backend": "whisperspeech"}, "needs the package torch, which is not"),
         (
             replace(LAPTOP, packages=CPU_PACKAGES - {"piper"}),
             {},
             "No voice is installed: install Piper with `pip install 'whisperfusion[piper]'`",
         ),
-        (LAPTOP, {"llm_backend": "transformers"}, "--llm_backend transformers needs"),
+        (
+            LAPTOP,
+            {"llm_backend": "vllm"},
+            "--llm_backend vllm cannot run here, as no GPU was found",
+        ),
     ],
 )
 def test_what_cannot_be_had_is_one_sentence(
@@ -187,7 +203,7 @@ def test_what_cannot_be_had_is_one_sentence(
             [
                 "transcription: faster_whisper with tiny.en on the NVIDIA GeForce RTX 4090",
                 "language model: llama_cpp with the best model that is fast enough on the CPU, "
-                "as PyTorch or transformers 4.56 is not installed",
+                "as vLLM is not installed",
                 "voice: piper with en_US-joe-medium on the CPU, as WhisperSpeech is not installed",
             ],
         ),
@@ -208,7 +224,7 @@ def test_what_cannot_be_had_is_one_sentence(
                 "transcription: faster_whisper with tiny.en on the NVIDIA GeForce RTX 5090; its "
                 "TensorRT-LLM engine is left alone, as TensorRT-LLM 0.10 does not know the newer "
                 "NVIDIA GeForce RTX 5090",
-                "language model: transformers with microsoft/Phi-3-mini-4k-instruct on the NVIDIA "
+                "language model: vllm with the largest model that there is room for on the NVIDIA "
                 "GeForce RTX 5090; its TensorRT-LLM engine is left alone, as TensorRT-LLM 0.10 "
                 "does not know the newer NVIDIA GeForce RTX 5090",
                 "voice: whisperspeech on the NVIDIA GeForce RTX 5090",
@@ -221,8 +237,7 @@ def test_what_cannot_be_had_is_one_sentence(
                 "transcription: faster_whisper with tiny.en on the NVIDIA GeForce RTX 4090; its "
                 "TensorRT-LLM engine is left alone, as the package tensorrt_llm is not installed",
                 "language model: llama_cpp with the best model that is fast enough on the CPU, as "
-                "PyTorch or "
-                "transformers 4.56 is not installed; its TensorRT-LLM engine is left alone, as the "
+                "vLLM is not installed; its TensorRT-LLM engine is left alone, as the "
                 "package tensorrt_llm is not installed",
                 "voice: piper with en_US-joe-medium on the CPU, as WhisperSpeech is not installed",
             ],
@@ -266,20 +281,7 @@ def test_the_survey_finds_engines_where_the_settings_say(tmp_path: Path) -> None
 def test_the_survey_sees_what_is_installed_here() -> None:
     found = survey(Settings()).packages
     for package in {name for packages in selection.PACKAGES.values() for name in packages}:
-        if ">=" not in package:
-            assert (package in found) is (importlib.util.find_spec(package) is not None)
-
-
-@pytest.mark.parametrize(
-    ("version", "found"), [("4.40.2", False), ("4.56.0", True), ("5.0rc1", True)]
-)
-def test_a_package_that_is_too_old_is_none(
-    version: str, found: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
-    assert ("transformers>=4.56" in survey(Settings()).packages) is found
-    assert "transformers" in survey(Settings()).packages
+        assert (package in found) is (importlib.util.find_spec(package) is not None)
 
 
 @pytest.mark.parametrize("error", [ImportError("no name 'cudart'"), OSError("libmpi.so")])
@@ -296,15 +298,6 @@ def test_a_library_that_is_broken_is_one_sentence(
     assert str(error) in str(caught.value)
     assert "llama_cpp" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_folder_that_is_named_like_a_package_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
-    monkeypatch.setattr(importlib.metadata, "version", unknown)
-    assert "transformers>=4.56" not in survey(Settings()).packages
 
 
 class Driver:
@@ -331,11 +324,15 @@ class Driver:
         value._obj.value = {75: 9, 76: 0}[attribute]
         return 0
 
+    def cuDeviceTotalMem_v2(self, size: Any, device: Any) -> int:  # noqa: N802
+        size._obj.value = 80 * 2**30
+        return 0
+
 
 @pytest.mark.parametrize(
     ("driver", "expected"),
     [
-        (Driver(), Gpu("NVIDIA H100", (9, 0))),
+        (Driver(), Gpu("NVIDIA H100", (9, 0), 80.0)),
         (Driver(devices=0), None),
         (Driver(state=100), None),
     ],

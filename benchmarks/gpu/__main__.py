@@ -1,8 +1,8 @@
 """How fast the models of a GPU host are, each alone, with what it is compared to in the same run.
 
-    python -m benchmarks.gpu [transformers] [whisperspeech] [faster_whisper] [--json FILE]
+    python -m benchmarks.gpu [vllm] [whisperspeech] [faster_whisper] [--json FILE]
 
-transformers: a model of Phi-3-mini's size with random weights, with CUDA graphs and without.
+vLLM: SmolLM2-135M with its real weights, and a model of Phi-3-mini's size with random ones.
 WhisperSpeech: models of the published sizes with random weights, many at once, and the library's
 own compiled `generate`. Random weights take as long as real ones; what they say means nothing.
 faster-whisper: `--whisper_model` (fetched) on the recordings of `--audio`, in batches and one by
@@ -26,7 +26,7 @@ from tests.recordings import FOLDER
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Speed of each model on this GPU.")
-    names = ("transformers", "whisperspeech", "faster_whisper")
+    names = ("vllm", "whisperspeech", "faster_whisper")
     parser.add_argument("parts", nargs="*", default=names, help=f"of {', '.join(names)}")
     parser.add_argument("--whisper_model", default=Settings().whisper_model)
     parser.add_argument("--audio", type=Path, default=FOLDER, help="folder of WAV files")
