@@ -76,7 +76,7 @@ def load(settings: Settings) -> LanguageModel:
     arguments = EngineArgs(
         model=name,
         max_model_len=settings.max_prompt_tokens + settings.max_new_tokens,
-        max_num_seqs=2 * settings.max_clients,  # each may be answered and read ahead at once
+        max_num_seqs=2 * settings.max_clients,  # each may have a reply and a prefill
         gpu_memory_utilization=settings.llm_gpu_share,
         enable_prefix_caching=True,
         scheduling_policy="priority",

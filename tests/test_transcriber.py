@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from fusion.settings import Settings
 from tests.recordings import load
 from whisper_live.events import Priority, Transcribe
 from whisper_live.scheduler import Job, Scheduler
+from whisper_live.transcribers import cuda
 from whisper_live.transcribers import faster_whisper as subject
 from whisper_live.transcribers.base import (
     NOTHING_HEARD,
@@ -232,12 +236,81 @@ def test_a_doubtful_text_is_decoded_again_until_it_is_sound(
 def test_a_gpu_without_its_libraries_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(subject.ctranslate2, "get_cuda_device_count", lambda: 1)
-    monkeypatch.setattr(subject, "_CUBLAS", "libcublas.so.0")
+    monkeypatch.setattr(cuda.ctranslate2, "get_cuda_device_count", lambda: 1)
+    monkeypatch.setattr(cuda, "CUBLAS", ("libcublas.so.0",))
     model = subject.load(Settings())
     assert words(model.transcribe([request("go_forward")])[0].text) == words("Go forward 10 meters")
     assert "libcublas.so.0" in caplog.text
+    assert "pip install nvidia-cublas-cu12" in caplog.text
     model.close()
+
+
+def test_cublas_is_found_in_nvidias_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "nvidia" / "cublas" / "lib"
+    folder.mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    opened: list[str] = []
+
+    def open_library(name: str, mode: int) -> None:
+        if not name.startswith(str(folder)):
+            raise OSError(f"{name}: cannot open shared object file")
+        opened.append(Path(name).name)
+
+    monkeypatch.setattr(cuda.ctranslate2, "get_cuda_device_count", lambda: 1)
+    monkeypatch.setattr(cuda.ctypes, "CDLL", open_library)
+    for name in [name for name in sys.modules if name.split(".")[0] == "nvidia"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert cuda.is_usable()
+    assert opened == ["libcublasLt.so.12", "libcublas.so.12"]
+
+
+def test_a_gpu_whose_kernels_do_not_run_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As CTranslate2 fails on a card that its cuBLAS does not know: at the first product."""
+    devices: list[str] = []
+    original = subject.faster_whisper.WhisperModel
+
+    class Broken:
+        n_mels = 80
+
+        def encode(self, features: object, to_cpu: bool = False) -> None:
+            raise RuntimeError("cuBLAS failed with status CUBLAS_STATUS_NOT_SUPPORTED")
+
+    def open_model(folder: str, *, device: str, **options: Any) -> Any:
+        devices.append(device)
+        if device == "cuda":
+            return SimpleNamespace(model=Broken())
+        return original(folder, device=device, **options)
+
+    monkeypatch.setattr(cuda, "is_usable", lambda: True)
+    monkeypatch.setattr(subject.ctranslate2, "get_supported_compute_types", lambda device: set())
+    monkeypatch.setattr(subject.faster_whisper, "WhisperModel", open_model)
+    model = subject.load(Settings())
+    assert devices == ["cuda", "cpu"]
+    assert model.max_batch == 1
+    assert words(model.transcribe([request("go_forward")])[0].text) == words("Go forward 10 meters")
+    assert "CUBLAS_STATUS_NOT_SUPPORTED): it runs on the CPU" in caplog.text
+    model.close()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.5, 1.79, 29.99, 30.0, 31.0])
+@pytest.mark.parametrize("lead_in", [0, 20])
+def test_the_silence_after_the_speech_is_not_computed_again_and_again(
+    english: FasterWhisper, seconds: float, lead_in: int
+) -> None:
+    audio = np.resize(load("brooklyn_bridge"), int(seconds * SAMPLE_RATE))
+    frames = subject.WHOLE_WINDOW
+    whole = np.zeros(frames * subject.HOP, np.float32)
+    kept = audio[: len(whole)]
+    first = min(lead_in * subject.HOP, len(whole) - len(kept))
+    whole[first : first + len(kept)] = kept
+    expected = english._mel(whole, padding=0)
+    found = english._mel_frames(audio, frames, lead_in)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_final_does_not_wait_for_a_partial(english: FasterWhisper) -> None:

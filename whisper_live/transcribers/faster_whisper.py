@@ -10,7 +10,6 @@ encoder works a twentieth as long. On CUDA the whole window is cheap and is enco
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import logging
 import math
@@ -30,7 +29,7 @@ from fusion.audio import SAMPLE_RATE
 from fusion.errors import ModelError
 from fusion.models.lookup import resolve
 from fusion.settings import Settings
-from whisper_live.transcribers import guards
+from whisper_live.transcribers import cuda, guards
 from whisper_live.transcribers.base import (
     NOTHING_HEARD,
     WINDOW_SECONDS,
@@ -53,6 +52,9 @@ which Whisper hears badly. Over 126 utterances as the detector cuts them the wor
 MARGIN = 100
 """Mel frames of silence encoded after the speech, before the prepared silence follows."""
 
+_AFTERGLOW = 5
+"""Mel frames until a sound has left the 25 ms that a frame looks at, and one of silence."""
+
 CUDA_BATCH = 8
 WORKERS = 2
 """Calls that run at once: a final transcript never waits for a partial one. Each has its share of
@@ -61,9 +63,6 @@ the threads: with tiny.en one thread was as fast as two (0.08 to 0.1 s for three
 
 LONGEST_CONTEXT = 223
 """Tokens; Whisper keeps half of its decoder's 448 positions for what came before."""
-
-_CUBLAS = "libcublas.so.12"
-"""The one CUDA library that CTranslate2 4.8 loads by itself."""
 
 
 @dataclass(frozen=True)
@@ -156,28 +155,40 @@ class FasterWhisper:
 
         Raises ModelError when the model cannot be read.
         """
-        self._on_cuda = _cuda_works()
+        self._threads = threads
+        whisper = self._open(folder, cuda.is_usable())
         self.max_batch = max_batch or (CUDA_BATCH if self._on_cuda else 1)
-        try:
-            whisper = faster_whisper.WhisperModel(
-                str(folder),
-                device="cuda" if self._on_cuda else "cpu",
-                compute_type=_compute_type(self._on_cuda),
-                cpu_threads=threads,
-                num_workers=WORKERS,
-                local_files_only=True,
-            )
-        except (RuntimeError, ValueError, OSError) as error:
-            raise ModelError(
-                f"The Whisper model in {folder} cannot be loaded ({error}): "
-                "delete the folder so that it is fetched again, or name another --whisper_model."
-            ) from error
         self._model = whisper.model
         self._mel = whisper.feature_extractor
         self._words = whisper.hf_tokenizer
         self._words.encode_special_tokens = True  # one in a client's context is text like any other
         self.languages = frozenset(whisper.supported_languages)
         self._suppressed = _suppressed_tokens(Tokenizer(self._words, False))
+
+    def _open(self, folder: Path, on_cuda: bool) -> faster_whisper.WhisperModel:
+        """Load the model; on the CPU after all where one encoding shows that the GPU cannot."""
+        self._on_cuda = on_cuda
+        try:
+            whisper = faster_whisper.WhisperModel(
+                str(folder),
+                device="cuda" if on_cuda else "cpu",
+                compute_type=_compute_type(on_cuda),
+                cpu_threads=self._threads,
+                num_workers=WORKERS,
+                local_files_only=True,
+            )
+            if on_cuda:
+                silence = np.zeros((1, whisper.model.n_mels, WHOLE_WINDOW), np.float32)
+                np.asarray(whisper.model.encode(_view(silence), to_cpu=True))
+        except (RuntimeError, ValueError, OSError) as error:
+            if on_cuda:
+                logger.warning("the GPU cannot recognise speech (%s): it runs on the CPU", error)
+                return self._open(folder, on_cuda=False)
+            raise ModelError(
+                f"The Whisper model in {folder} cannot be loaded ({error}): "
+                "delete the folder so that it is fetched again, or name another --whisper_model."
+            ) from error
+        return whisper
 
     def warm_up(self) -> None:
         """Transcribe a second of faint noise, so that every buffer is allocated."""
@@ -341,7 +352,7 @@ class FasterWhisper:
 
     def _encode(self, mel: NDArray[np.float32]) -> ctranslate2.StorageView:
         """Mel frames float32 [batch, bands, frames] to states [batch, frames / 2, width]."""
-        return self._model.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(mel)))
+        return self._model.encode(_view(mel))
 
     def _mel_frames(
         self, audio: NDArray[np.float32], frames: int, lead_in: int = 0
@@ -350,24 +361,18 @@ class FasterWhisper:
 
         As much of `lead_in` frames of silence as there is room for come first.
         """
-        padded = np.zeros(frames * HOP, np.float32)
-        kept = audio[: len(padded)]
-        first = min(lead_in * HOP, len(padded) - len(kept))
+        kept = audio[: frames * HOP]
+        first = min(lead_in * HOP, frames * HOP - len(kept))
+        # What follows is silence, whose frames are all alike: a few are enough to see them.
+        sounding = min(frames, (first + len(kept)) // HOP + _AFTERGLOW)
+        padded = np.zeros(sounding * HOP, np.float32)
         padded[first : first + len(kept)] = kept
         mel: NDArray[np.float32] = self._mel(padded, padding=0)
-        return mel
+        return np.pad(mel, ((0, 0), (0, frames - sounding)), mode="edge")
 
 
-def _cuda_works() -> bool:
-    """Whether there is a GPU, and the library without which CTranslate2's first call fails."""
-    if ctranslate2.get_cuda_device_count() == 0:
-        return False
-    try:
-        ctypes.CDLL(_CUBLAS)
-    except OSError as error:
-        logger.warning("no GPU for speech recognition (%s): it runs on the CPU", error)
-        return False
-    return True
+def _view(mel: NDArray[np.float32]) -> ctranslate2.StorageView:
+    return ctranslate2.StorageView.from_array(np.ascontiguousarray(mel))
 
 
 def _compute_type(on_cuda: bool) -> str:
