@@ -51,6 +51,7 @@ from language_models.conversation import Conversation
 from language_models.generations import HEAD_START, Generation, Generations, Priority
 from language_models.library_errors import as_model_errors, guarded_stream
 from language_models.reply_filter import ReplyFilter
+from language_models.speed import turn_cost
 
 logger = logging.getLogger(__name__)
 
@@ -381,6 +382,10 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     else:
         model = await watchdog.load("language model", lambda: load(settings, pick))
         started = Started(model, model.name, str(pick))
+
+    if settings.measures_capacity and status.cost(Service.LANGUAGE_MODEL) is None:
+        cost = await watchdog.load("language model", lambda: turn_cost(started.model, pick.library))
+        status.report_cost(Service.LANGUAGE_MODEL, cost)
 
     def send(message: Message) -> None:
         for neighbour in neighbours:

@@ -49,6 +49,7 @@ from fusion.settings import Settings
 from fusion.status import Phase, Service
 from voices.base import Voice
 from voices.by_language import VoiceByLanguage
+from voices.cost import turn_cost
 from voices.sending import Received, Sender, SpeechSession, reply_end
 from voices.speech import Speech, Speeches, SpokenClause
 from voices.spoken_text import SpokenText
@@ -319,6 +320,9 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
     async with open_port(settings, "speech", access=access, max_size=_MOST_HEARD) as handler:
         status.report(Service.VOICE, Phase.LOADING)
         voice = await watchdog.load("voice", lambda: load(settings, links.choice.voice))
+        if settings.measures_capacity and status.cost(Service.VOICE) is None:
+            cost = await watchdog.load("voice", lambda: turn_cost(voice))
+            status.report_cost(Service.VOICE, cost)
         server = SpeechServer(voice, settings, transcription.offer)
         handler.set_result(server.handle_connection)
         status.report(Service.VOICE, Phase.READY)

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, get_type_hints
 import yaml
 
 from fusion import __version__
-from fusion.settings import Settings
+from fusion.settings import AUTO, Settings
 
 PREFIX = "WHISPERFUSION_"
 FILE_NAME = "whisperfusion.yaml"
@@ -94,6 +94,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     for name in unknown_variables(os.environ):
         known = [PREFIX + each.upper() for each in _FIELDS]
         print(f"{name} is no setting and changes nothing{_hint(name, known)}", file=sys.stderr)
+    if "max_clients" in values and values.get("admission", AUTO) == AUTO:
+        values["admission"] = "fixed"
     return Settings(**values | {"config": str(file)})
 
 

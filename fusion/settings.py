@@ -309,6 +309,13 @@ class Settings:
     max_clients: int = _setting(
         4, "serving", "people served at once; more are told to WAIT", least=1
     )
+    admission: str = _setting(
+        AUTO,
+        "serving",
+        "measured: no more people than this machine is found to serve well at its start, and at "
+        "most --max_clients; fixed: --max_clients; auto: measured unless --max_clients is given",
+        choices=(AUTO, "measured", "fixed"),
+    )
     max_connections: int = _setting(
         256,
         "serving",
@@ -393,6 +400,11 @@ class Settings:
     def cpu_threads(self) -> int:
         """The thread budget of all models together."""
         return self.threads or len(os.sched_getaffinity(0))
+
+    @property
+    def measures_capacity(self) -> bool:
+        """Whether people are let in by what the machine was found to serve."""
+        return self.admission != "fixed"
 
     @property
     def language_model_threads(self) -> int:

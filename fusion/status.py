@@ -10,10 +10,12 @@ import enum
 import multiprocessing
 import time
 
+from fusion.capacity import TurnCost, capacity
+
 FRESH = 10.0  # seconds since the heartbeat within which a service counts as alive
 
-_COLUMNS = 3
-_PHASE, _HEARTBEAT, _STARTS = range(_COLUMNS)
+_COLUMNS = 6
+_PHASE, _HEARTBEAT, _STARTS, _PROCESSOR, _ALONE, _AT_ONCE = range(_COLUMNS)
 
 
 class Service(enum.IntEnum):
@@ -54,7 +56,8 @@ class ServiceStatus:
     It travels to a process that is started by `spawn`, as an argument of that process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cores: int = 1) -> None:
+        self._cores = cores  # that the services share
         context = multiprocessing.get_context("spawn")
         self._cells = context.RawArray("d", len(Service) * _COLUMNS + 2)
 
@@ -82,6 +85,26 @@ class ServiceStatus:
     def silence(self, service: Service) -> float:
         """Seconds since the service's last heartbeat."""
         return time.monotonic() - float(self._cells[_cell(service, _HEARTBEAT)])
+
+    def report_cost(self, service: Service, cost: TurnCost) -> None:
+        """Say what a turn costs the service, as it measured itself."""
+        self._cells[_cell(service, _PROCESSOR)] = cost.processor
+        self._cells[_cell(service, _ALONE)] = cost.alone
+        self._cells[_cell(service, _AT_ONCE)] = cost.at_once
+
+    def cost(self, service: Service) -> TurnCost | None:
+        """What a turn costs the service; None until that was measured."""
+        processor, alone, at_once = (
+            float(self._cells[_cell(service, column)]) for column in (_PROCESSOR, _ALONE, _AT_ONCE)
+        )
+        return TurnCost(processor, alone, int(at_once)) if at_once else None
+
+    @property
+    def capacity(self) -> int | None:
+        """How many people can be served well; None where not all services have measured that."""
+        costs = [self.cost(service) for service in PIPELINE]
+        known = [cost for cost in costs if cost is not None]
+        return capacity(known, self._cores) if len(known) == len(costs) else None
 
     @property
     def stopping(self) -> bool:

@@ -88,7 +88,7 @@ class Supervisor:
         self.links = Links(
             self._folder.name,
             os.urandom(32),
-            _service_status(),
+            _service_status(settings.cpu_threads),
             choice,
             settings.log_level,
             settings.log_format,
@@ -249,10 +249,10 @@ def _run_folder() -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
-def _service_status() -> ServiceStatus:
+def _service_status(cores: int) -> ServiceStatus:
     """Shared memory for the status. Raises ConfigurationError."""
     try:
-        return ServiceStatus()
+        return ServiceStatus(cores)
     except OSError as error:
         raise ConfigurationError(
             f"Shared memory cannot be had ({error.strerror}): make /dev/shm writable, or give it "

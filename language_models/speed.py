@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from fusion.capacity import ANSWER_TOKENS, TurnCost, cost_of
 from fusion.errors import ModelError
 from fusion.models.llms import Speed
 from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
@@ -52,6 +53,23 @@ def _measure(model: LanguageModel, story: str) -> Speed:
         prompt=model.count_tokens(messages) / max(read, 1e-6),
         generation=(len(arrivals) - 1) / max(written, 1e-6),
     )
+
+
+def turn_cost(model: LanguageModel, library: str) -> TurnCost:
+    """What one answer costs this process. A server of somebody else's bounds itself.
+
+    Raises ModelError when the model fails.
+    """
+    if library == "openai_api":
+        return TurnCost(0.0, 0.0)
+    messages = (ChatMessage("user", f"Say something. {_STORY}"),)
+    request = GenerationRequest(messages, max_tokens=ANSWER_TOKENS)
+
+    def answer() -> None:
+        for _ in model.stream(request, Cancellation()):
+            pass
+
+    return cost_of(answer, model.max_concurrent)
 
 
 class SpeedRecord:

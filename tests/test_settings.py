@@ -33,7 +33,8 @@ def test_every_default_is_allowed() -> None:
     for setting in dataclasses.fields(Settings):
         bounds = setting.metadata["range"]
         if bounds:
-            assert parse([f"--{setting.name}={setting.default}"]) == parse([])
+            given = parse([f"--{setting.name}={setting.default}"])
+            assert dataclasses.replace(given, admission="auto") == parse([])
     assert parse([]) == Settings()
 
 
@@ -132,6 +133,13 @@ def test_old_flags_their_variables_and_keys_are_aliases(
     assert getattr(parse([]), name) == value
 
 
+def test_who_says_how_many_may_come_is_not_corrected_by_a_measurement() -> None:
+    assert parse([]).measures_capacity
+    assert not parse(["--max_clients", "4"]).measures_capacity
+    assert parse(["--max_clients", "4", "--admission", "measured"]).measures_capacity
+    assert not parse(["--admission", "fixed"]).measures_capacity
+
+
 # -- the file ------------------------------------------------------------------------------------
 
 
@@ -147,6 +155,7 @@ def test_a_file_is_beaten_by_the_environment_and_that_by_a_flag(
     settings = parse(["--config", "home.yaml", "--wait_done=0.7"])
     assert settings == Settings(
         max_clients=3,
+        admission="fixed",
         wait_done=0.7,
         smart_turn=False,
         token="0123",
@@ -162,9 +171,9 @@ def test_a_file_in_the_usual_places_is_found(
     home = tmp_path / "config" / "whisperfusion" / "whisperfusion.yaml"
     home.parent.mkdir(parents=True)
     home.write_text("max_clients: 5")
-    assert parse([]) == Settings(max_clients=5, config=str(home))
+    assert parse([]) == Settings(max_clients=5, admission="fixed", config=str(home))
     Path("whisperfusion.yaml").write_text("max_clients: 6")
-    assert parse([]) == Settings(max_clients=6, config="whisperfusion.yaml")
+    assert parse([]) == Settings(max_clients=6, admission="fixed", config="whisperfusion.yaml")
     Path("mine.yaml").write_text("")
     monkeypatch.setenv("WHISPERFUSION_CONFIG", "mine.yaml")
     assert parse([]) == Settings(config="mine.yaml")

@@ -1,4 +1,5 @@
-"""Who is served: as many clients as there are places. Pure: times are given."""
+"""Who is served: as many clients as there are places, and as the machine can serve. Pure: times are
+given."""
 
 from __future__ import annotations
 
@@ -8,15 +9,19 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Places:
-    """The places of the server, each for `seconds` at most."""
+    """The places of the server, each for `seconds` at most.
+
+    `capacity` is how many people the machine can serve, None where that was not measured.
+    """
 
     most: int
     seconds: float
+    capacity: int | None = None
     _taken: dict[Hashable, float] = field(default_factory=dict)  # connection: when it came
 
     def take(self, connection: Hashable, now: float) -> bool:
         """Give a connection a place, if one is free."""
-        if len(self._taken) >= self.most:
+        if len(self._taken) >= min(self.most, self.capacity or self.most):
             return False
         self._taken[connection] = now
         return True

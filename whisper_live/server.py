@@ -45,7 +45,7 @@ from whisper_live.events import (
     Transcribe,
 )
 from whisper_live.handshake import END_OF_AUDIO, Hello, parse_command, parse_hello
-from whisper_live.loading import load, load_turn_detector
+from whisper_live.loading import load, load_turn_detector, turn_cost
 from whisper_live.places import Places
 from whisper_live.scheduler import Job, Scheduler
 from whisper_live.transcribers.base import Transcriber, TranscriptionRequest
@@ -103,6 +103,7 @@ class TranscriptionServer:
             returning = self._returning(hello.resume)
             if returning is not None:  # its last connection, dead or not, makes room for this one
                 self._places.leave(returning.socket)
+            self._places.capacity = self._status.capacity
             now = time.monotonic()
             if self._status.stopping:
                 await turn_away(connection, uid, 1.0, TRY_AGAIN_LATER, "the server is stopping")
@@ -424,6 +425,9 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
         pick = links.choice.transcription
         transcriber = await watchdog.load("transcriber", lambda: load(settings, pick))
         detector = await watchdog.load("turn detector", lambda: load_turn_detector(settings))
+        if settings.measures_capacity and status.cost(Service.TRANSCRIPTION) is None:
+            cost = await watchdog.load("transcriber", lambda: turn_cost(transcriber, detector))
+            status.report_cost(Service.TRANSCRIPTION, cost)
         server = TranscriptionServer(settings, status, transcriber, detector, language_model, voice)
         handler.set_result(server.handle_connection)
         status.report(Service.TRANSCRIPTION, Phase.READY)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import segno
 
+from fusion.capacity import people
 from fusion.serving.hosts import THIS_MACHINE, is_everywhere
 from fusion.serving.tls import is_made_here, machine_addresses
 from fusion.settings import Settings
@@ -93,7 +94,20 @@ class StartupReport:
         if served and self._status.not_ready() is None:
             self._done = True
             # Where nobody looks at it, this is a log, which keeps no secrets.
-            say(ready_banner(self._settings, self._port, with_token=sys.stdout.isatty()))
+            lines = ready_banner(self._settings, self._port, with_token=sys.stdout.isatty())
+            say("\n".join([lines, *_capacity(self._settings, self._status.capacity)]))
+
+
+def _capacity(settings: Settings, found: int | None) -> list[str]:
+    if found is None:
+        return []
+    if found >= settings.max_clients:
+        most = people(settings.max_clients)
+        return [f"Up to {most} at once (--max_clients); this machine would serve {found} well."]
+    return [
+        f"Up to {people(found)} at once, as this machine was measured to serve well; "
+        "--max_clients lets in more."
+    ]
 
 
 def say(text: str) -> None:

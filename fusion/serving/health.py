@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from fusion.capacity import people
 from fusion.metrics import AllProcesses
 from fusion.status import Service, ServiceStatus
 
@@ -58,7 +59,9 @@ class Health:
     def _health(self) -> Answer:
         reason = self._status.not_ready()
         if reason is None:
-            return Answer(http.HTTPStatus.OK, "ok\n")
+            capacity = self._status.capacity
+            found = "" if capacity is None else f"{people(capacity)} can be served well\n"
+            return Answer(http.HTTPStatus.OK, f"ok\n{found}")
         headers = {"Retry-After": str(RETRY_AFTER)}
         return Answer(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n", headers)
 
@@ -74,6 +77,11 @@ class _StatusMetrics(Collector):
         yield GaugeMetricFamily(
             "whisperfusion_ready", "1 when the whole pipeline can answer.", value=float(ready)
         )
+        capacity = self._status.capacity
+        if capacity is not None:
+            yield GaugeMetricFamily(
+                "whisperfusion_capacity", "People who can be served well.", value=capacity
+            )
         restarts = CounterMetricFamily(
             "whisperfusion_restarts", "Times that a service was started again.", labels=["service"]
         )
