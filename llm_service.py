@@ -381,7 +381,7 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
         started = await watchdog.load("language model", automatic.start)
     else:
         model = await watchdog.load("language model", lambda: load(settings, pick))
-        started = Started(model, model.name, str(pick))
+        started = Started(model, model.name, pick.reason)
 
     if settings.measures_capacity and status.cost(Service.LANGUAGE_MODEL) is None:
         cost = await watchdog.load("language model", lambda: turn_cost(started.model, pick.library))

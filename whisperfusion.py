@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 # Nothing else is imported here: every spawned service imports this module, and needs nothing of it.
@@ -52,11 +53,11 @@ def run() -> int:
     """Run, where everything is installed; the exit status."""
     import llm_service
     import tts_service
-    from fusion import __version__, logs, tasks
+    from fusion import __version__, logs, model_servers, tasks
     from fusion.checks import check
     from fusion.command_line import parse
     from fusion.errors import FusionError
-    from fusion.selection import choose, survey
+    from fusion.selection import choose, discoverable, survey, with_server
     from fusion.serving import tls
     from fusion.serving.banner import StartupReport, say
     from fusion.status import Service
@@ -68,7 +69,11 @@ def run() -> int:
     logs.configure(settings.log_level, "main", settings.log_format)
     threading.excepthook = tasks.end_process_for_thread
     try:
-        choice = choose(settings, survey(settings))
+        machine = survey(settings)
+        if discoverable(settings, machine):
+            machine = replace(machine, server=model_servers.find())
+        choice = choose(settings, machine)
+        settings = with_server(settings, choice, machine)
         check(settings, choice)
         settings = tls.with_certificate(settings)
         tls.ssl_context(settings)  # refuses a certificate that cannot be used

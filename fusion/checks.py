@@ -43,6 +43,11 @@ def check_addresses(settings: Settings, choice: Choice) -> None:
         raise ConfigurationError(
             f"--openai_url {url} is no address: write it as http://host:8000/v1."
         )
+    if settings.openai_model and choice.language_model.library != "openai_api":
+        raise ConfigurationError(
+            f"--openai_model {settings.openai_model} is the model of a server, and there is none: "
+            "start Ollama, LM Studio, llama.cpp or vLLM here, or name another by --openai_url."
+        )
     if (settings.tls_certificate or settings.tls_key) and not settings.tls:
         raise ConfigurationError(
             "--tls_certificate and --tls_key do nothing without --tls: add it."

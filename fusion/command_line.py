@@ -54,6 +54,7 @@ EXAMPLES = """\
 examples:
   %(prog)s --llm model.gguf                            another language model
   %(prog)s --openai_url http://localhost:8080/v1       one that another server runs
+  %(prog)s --no-discover                               none of a server that is found here
   %(prog)s --tls --token "a secret"                    from a phone, for those who know it
   %(prog)s --host 127.0.0.1 --web_port 8080            for this machine alone
   %(prog)s --config home.yaml                          a file of lines like `max_clients: 2`

@@ -9,11 +9,12 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from fusion.errors import ConfigurationError
+from fusion.model_servers import ModelServer
 from fusion.settings import AUTO, Settings
 
 TRANSCRIBERS = {
@@ -84,6 +85,8 @@ class Machine:
     gpu: Gpu | None = None
     packages: frozenset[str] = frozenset()
     engines: frozenset[Engine] = frozenset()
+    server: ModelServer | None = None
+    """A language model server that runs here already; see `discoverable`."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,25 @@ def engines_present(settings: Settings) -> frozenset[Engine]:
     }
     # An unreadable folder (another user's home, say) holds no engine for us.
     return frozenset(name for name, file in files.items() if os.access(file, os.R_OK))
+
+
+def discoverable(settings: Settings, machine: Machine) -> bool:
+    """Whether a language model server that runs here would be taken: nothing else was named."""
+    named = settings.phi or settings.mistral or settings.openai_url
+    defaults = (settings.llm, settings.llm_backend) == (AUTO, AUTO)
+    defaults = defaults and settings.vllm_model == Settings.vllm_model
+    engine = language_engine(settings, machine.engines)
+    built = engine in machine.engines and not _tensorrt_obstacle(LANGUAGE_MODELS, machine)
+    return settings.discover and defaults and not named and not built
+
+
+def with_server(settings: Settings, choice: Choice, machine: Machine) -> Settings:
+    """The settings with the address of the server that was found, and a model, if it was chosen."""
+    server = machine.server
+    if server is None or not server.model or choice.language_model.library != "openai_api":
+        return settings
+    model = settings.openai_model or server.model
+    return replace(settings, openai_url=server.url, openai_model=model)
 
 
 def language_engine(settings: Settings, engines: frozenset[Engine]) -> Engine:
@@ -214,12 +236,22 @@ def _language_model(settings: Settings, machine: Machine) -> Pick:
         return _named(LANGUAGE_MODELS, settings.llm_backend, machine, "--llm_backend")
     if settings.openai_url:
         return Pick("openai_api", f"at {settings.openai_url}, as --openai_url says")
+    server = machine.server if discoverable(settings, machine) else None
+    if server is not None and server.model:
+        return Pick(
+            "openai_api",
+            f"with {settings.openai_model or server.model} at {server.url}, as {server.product} "
+            "runs here (--no-discover leaves it alone)",
+        )
     if engine in machine.engines and not _tensorrt_obstacle(LANGUAGE_MODELS, machine):
         return _tensorrt(settings, machine, engine, "as its engine is there")
     obstacle = _vllm_obstacle(machine)
     if not obstacle:
         return Pick("vllm", _place(machine) + _passed_over(engine, machine))
-    return Pick("llama_cpp", f"on the CPU, as {obstacle}" + _passed_over(engine, machine))
+    reason = f"on the CPU, as {obstacle}" + _passed_over(engine, machine)
+    if server is not None:
+        reason += f"; {server.product} at {server.url} has no model that chats"
+    return Pick("llama_cpp", reason)
 
 
 def _voice(settings: Settings, machine: Machine) -> Pick:

@@ -83,7 +83,11 @@ class Settings:
         AUTO,
         "models",
         "language model: a name of the model table, a GGUF file, a folder or a hub id; auto takes "
-        "the best one of the table that this machine runs fast enough for speech",
+        "the one that Ollama, LM Studio, llama.cpp or vLLM has on this machine, else the best one "
+        "of the table that this machine runs fast enough for speech",
+    )
+    discover: bool = _setting(
+        True, "models", "look on this machine for a language model server, where --llm is auto"
     )
     tts_backend: str = _setting(
         AUTO,
@@ -172,7 +176,9 @@ class Settings:
         "GPU models",
         "address of an OpenAI-compatible server, as http://host:8000/v1; naming one chooses it",
     )
-    openai_model: str = _setting("", "GPU models", "model name for that server; empty: its first")
+    openai_model: str = _setting(
+        "", "GPU models", "model name for that server; empty: its first that chats"
+    )
     openai_api_key: str = _setting("", "GPU models", "key for that server")
     whisperspeech_t2s: str = _setting(
         "collabora/whisperspeech:t2s-small-en+pl.model",

@@ -18,12 +18,14 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from fusion import tasks
 from fusion.errors import ConfigurationError, ModelError
 from fusion.logs import without_quotes
+from fusion.serving.hosts import THIS_MACHINE
 from fusion.settings import Settings
 from language_models.base import (
     THINKING,
@@ -117,6 +119,7 @@ class OpenAIServer:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(settings.reply_timeout, connect=CONNECT_TIMEOUT),
             limits=httpx.Limits(max_keepalive_connections=0),
+            trust_env=not _is_here(self._url),  # a proxy would be asked for its own 127.0.0.1
         )
         self._count = functools.lru_cache(maxsize=256)(self._count_tokens)
         self.name = f"openai_api: {self._model or 'the first model'} at {self._url}"
@@ -310,30 +313,38 @@ class OpenAIServer:
             )
         if begun:
             return ModelError(f"The language model server at {self._url} broke off the reply.")
+        if isinstance(error, _BusyError):
+            return ModelError(
+                f"The language model server at {self._url} is overloaded ({error}); try again in "
+                "a moment."
+            )
         return ModelError(
-            f"The language model server at {self._url} cannot be reached or is overloaded "
-            f"({error}); try again in a moment."
+            f"The language model server at {self._url} cannot be reached ({_one_line(error)}): "
+            "start it again, then ask once more."
         )
 
     def _refusal(self, status: int, said: str) -> ModelError:
         logger.warning("%s answered %d", self._url, status)  # what it said may quote the prompt
-        reasons = {
-            401: "it does not accept --openai_api_key",
-            403: "it does not accept --openai_api_key",
-            404: f"it does not know the model {self._model!r}{self._offer()}",
-        }
-        reason = reasons.get(status, f"status {status}")
+        reason = f"status {status}"
+        if status in (401, 403):
+            reason = "it does not accept --openai_api_key"
+        elif status in (400, 404):
+            reason = self._unknown_model(status) or reason
         sentence = f"The language model server at {self._url} refused to answer: {reason}"
         return _RefusedError(f"{sentence}{quotation(said)}.")
 
-    def _offer(self) -> str:
-        """Which models the server has instead, where it tells."""
+    def _unknown_model(self, status: int) -> str:
+        """That the server has other models, where it tells; LM Studio says so with status 400."""
         try:
-            answer = self._http.get(f"{self._url}/models", timeout=CONNECT_TIMEOUT)
+            names = model_names(
+                _json(self._http.get(f"{self._url}/models", timeout=CONNECT_TIMEOUT))
+            )
         except httpx.HTTPError:
+            names = []
+        if status == 400 and (self._model in names or not names):
             return ""
-        names = model_names(_json(answer))
-        return f" (it has {', '.join(names[:MOST_NAMED])}: see --openai_model)" if names else ""
+        offer = f" (it has {', '.join(names[:MOST_NAMED])}: see --openai_model)" if names else ""
+        return f"it does not know the model {self._model!r}{offer}"
 
     def _model_name(self) -> str:
         """The model's name, asked for again after a failure where the settings name none."""
@@ -415,6 +426,11 @@ def _json(answer: httpx.Response) -> Any:
         return answer.json()
     except (ValueError, RecursionError):
         return None
+
+
+def _is_here(url: str) -> bool:
+    """Whether an address is of this machine alone."""
+    return urlsplit(url).hostname in THIS_MACHINE
 
 
 def _one_line(error: Exception) -> str:

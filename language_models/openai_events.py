@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fusion.model_servers import seems_to_chat
+
 LONGEST_EVENT = 1 << 20
 """Bytes. A reply has some hundred; a server that sends more without an end is broken."""
 
@@ -261,15 +263,10 @@ def model_names(answer: Any) -> list[str]:
     ]
 
 
-# Parts of the names of models that do not chat.
-_NO_CHAT = ("embed", "rerank", "bge-", "e5-", "minilm", "clip", "whisper", "tts")
-
-
 def chat_model(names: Iterable[str]) -> str:
     """The first model that seems to be one for conversation, else the first; empty if none."""
     known = list(names)
-    chat = [name for name in known if not any(part in name.lower() for part in _NO_CHAT)]
-    return next(iter(chat or known), "")
+    return next(iter([*filter(seems_to_chat, known), *known]), "")
 
 
 def _quoted(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from tests.recorders import Host
 from tests.running import RunningServer
 from tests.toy_hub import HubFiles
 from tests.toy_models import SPLIT, TOY, publish_toy, take_wheel
+
+# A model server that happens to run on this machine changes nothing in a test.
+os.environ["WHISPERFUSION_DISCOVER"] = "false"
 
 
 @pytest.fixture(scope="session")

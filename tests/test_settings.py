@@ -17,6 +17,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty working folder and no settings file of the person who runs the tests."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("WHISPERFUSION_DISCOVER")  # which all other tests have
 
 
 def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

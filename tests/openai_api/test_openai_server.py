@@ -9,12 +9,13 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from fusion.errors import ModelError
+from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
 from language_models import openai_api
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from language_models.openai_api import OpenAIServer, load
 from tests.language_model_contract import LanguageModelContract
+from tests.model_servers import ANSWER, Model, StandIn, lm_studio, ollama
 from tests.openai_api.conftest import (
     COUNTING,
     QUESTION,
@@ -258,3 +259,41 @@ def test_a_count_that_does_not_come_in_time_is_estimated(monkeypatch: pytest.Mon
 def test_a_count_of_the_server_is_believed() -> None:
     with serving(send_json(200, {"count": 17})) as (model, _):
         assert model.count_tokens([ChatMessage("user", "Hello")]) == 17
+
+
+def test_a_model_that_is_not_there_is_answered_with_those_that_are() -> None:
+    for kind in (ollama, lm_studio):
+        with StandIn(kind, (Model("gemma3:4b"), Model("qwen3:4b"))) as stand_in:
+            settings = Settings(openai_url=f"{stand_in.base}/v1", openai_model="qwen9")
+            model = load(settings)
+            with pytest.raises(
+                ConfigurationError,
+                match=r"know the model 'qwen9' \(it has gemma3:4b, qwen3:4b: see --openai_model\)",
+            ):
+                model.warm_up()
+            model.close()
+
+
+def test_a_server_that_goes_away_is_named_and_comes_back_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # it would be asked for its own machine
+    stand_in = StandIn(ollama).start()
+    model = load(Settings(openai_url=f"{stand_in.base}/v1", openai_model="qwen3:4b"))
+    model.warm_up()
+    stand_in.stop()
+    with pytest.raises(
+        ModelError, match=rf"server at {stand_in.base}/v1 cannot be reached .*: start it again"
+    ):
+        list(model.stream(QUESTION, Cancellation()))
+    with stand_in:
+        assert "".join(map(str, model.stream(QUESTION, Cancellation()))) == "".join(ANSWER)
+    model.close()
+
+
+def test_a_busy_server_is_no_server_that_is_away() -> None:
+    with (
+        serving(send_json(503, {})) as (model, _),
+        pytest.raises(ModelError, match="is overloaded"),
+    ):
+        list(model.stream(QUESTION, Cancellation()))
