@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -50,6 +51,7 @@ from fusion.status import Phase, Service
 from voices.base import Voice
 from voices.by_language import VoiceByLanguage
 from voices.cost import turn_cost
+from voices.crash_record import SIZE, CrashRecord
 from voices.sending import Received, Sender, SpeechSession, reply_end
 from voices.speech import Speech, Speeches, SpokenClause
 from voices.spoken_text import SpokenText
@@ -69,7 +71,11 @@ class SpeechServer:
     """Sessions, their connections and their sound. `report` tells the transcription server."""
 
     def __init__(
-        self, voice: Voice, settings: Settings, report: Callable[[Message], object]
+        self,
+        voice: Voice,
+        settings: Settings,
+        report: Callable[[Message], object],
+        record: CrashRecord | None = None,
     ) -> None:
         self._settings = settings
         self._voice = voice
@@ -78,7 +84,10 @@ class SpeechServer:
         self._report = report
         self._clients: dict[str, SpeechSession] = {}
         self._arrival = asyncio.get_running_loop().create_future()
-        self._synthesis = Synthesis(voice, self._next_clause, self._sound_made, self._voice_failed)
+        record = record or CrashRecord(bytearray(SIZE))
+        self._synthesis = Synthesis(
+            voice, self._next_clause, self._sound_made, self._voice_failed, record
+        )
 
     # -- messages from the other processes -----------------------------------------------------
 
@@ -323,7 +332,8 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
         if settings.measures_capacity and status.cost(Service.VOICE) is None:
             cost = await watchdog.load("voice", lambda: turn_cost(voice))
             status.report_cost(Service.VOICE, cost)
-        server = SpeechServer(voice, settings, transcription.offer)
+        record = CrashRecord.open(Path(links.run_folder, "voice_clauses"))
+        server = SpeechServer(voice, settings, transcription.offer, record)
         handler.set_result(server.handle_connection)
         status.report(Service.VOICE, Phase.READY)
         logger.info(

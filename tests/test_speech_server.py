@@ -36,7 +36,8 @@ from fusion.settings import Settings
 from fusion.status import ServiceStatus
 from tests.running import free_ports
 from tts_service import SpeechServer
-from voices.sending import NOT_SAYABLE, UNSPOKEN
+from voices.crash_record import CrashRecord
+from voices.sending import FATAL, NOT_SAYABLE, UNSPOKEN
 
 
 class Humming:
@@ -351,6 +352,26 @@ def spoken(running: Running) -> list[str | None]:
 
 
 UNTOLD = {"event": "error", "status": "ERROR", "message": UNSPOKEN, "turn": 1}
+
+
+async def test_a_clause_that_ended_two_processes_is_left_out_alone(running: Running) -> None:
+    record = running.server._synthesis._record
+    for _ in range(2):
+        record.begin("And then it dies.")
+        record = running.server._synthesis._record = CrashRecord(record._memory)
+    await running.begin("a")
+    async with running.connect("key-a") as socket:
+        running.reply("a", "One two three. And then it dies. Here we go on.")
+        got = await messages_until(socket, "reply_end")
+    left_out = {"event": "left_out", "turn": 1, "scripts": [], "message": FATAL}
+    assert [each for each in told(got) if each["event"] not in ("reply_start", "reply_end")] == [
+        {"event": "clause", "turn": 1, "text": "One two three. ", "at": 0.0},
+        {"event": "clause", "turn": 1, "text": "And then it dies. ", "at": 0.3},
+        left_out,
+        {"event": "clause", "turn": 1, "text": "Here we go on.", "at": 0.3},
+    ]
+    assert running.voice.asked == ["One two three.", "Here we go on."]
+    assert spoken(running) == ["One two three. And then it dies. Here we go on."]
 
 
 async def test_a_voice_that_fails_is_told_and_speaks_the_next_reply(running: Running) -> None:

@@ -20,6 +20,7 @@ from fusion.messages import ClauseSpoken, Message, SessionStarted, SpeechEnded, 
 from voices.speech import Speech, Speeches, SpokenClause
 
 NOT_SAYABLE = "This voice cannot say {} writing: it is shown, and left out of the sound."
+FATAL = "The voice fails on these words: they are shown, and left out of the sound."
 UNSPOKEN = "The voice failed, so this reply is not spoken to its end."
 
 _CHUNK = SPEECH_RATE // 10
@@ -263,6 +264,8 @@ class Sender:
             speech.left_out.update(new)
             message = NOT_SAYABLE.format(" and ".join(new))
             pending.append({"event": "left_out", "turn": turn, "scripts": new, "message": message})
+        if clause.fatal:
+            pending.append({"event": "left_out", "turn": turn, "scripts": [], "message": FATAL})
 
     async def _send_chunk(
         self, speech: Speech, clause: SpokenClause, connection: ServerConnection

@@ -30,7 +30,8 @@ class SpokenClause:
     """One clause and its sound: float32 at 24 kHz, in the order in which it is made.
 
     `words` is what is said of `text`; `left_out` names the scripts of what the voice cannot say.
-    `broken` is whether the voice failed, so that its sound is missing or not all there.
+    `broken` is whether the voice failed, so that its sound is missing or not all there; `fatal`
+    whether it is left out because the voice's process dies of it.
     """
 
     text: str
@@ -40,6 +41,7 @@ class SpokenClause:
     started: bool = False
     finished: bool = False
     broken: bool = False
+    fatal: bool = False
     announced: bool = False
     reported: bool = False
     made_at: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,11 @@ from fusion import metrics, tasks
 from fusion.audio import SPEECH_RATE
 from fusion.errors import ModelError
 from fusion.watchdog import watched
-from voices.base import (
-    Voice,
-)
+from voices.base import Voice
+from voices.crash_record import CrashRecord
 from voices.speech import Speech, SpokenClause
+
+logger = logging.getLogger(__name__)
 
 # Seconds that a voice may be silent in the middle of a clause: Kokoro, the slowest, takes eight.
 _PATIENCE = 40.0
@@ -31,6 +33,7 @@ class Synthesis:
     `choose` returns the next clause to speak with its speech, speaker and language, or None.
     `changed` is called in the event loop whenever sound was added or a clause is finished;
     `failed` when the voice raised a ModelError. Any other error is one of the event loop.
+    `record` knows the clauses that end a process.
     """
 
     def __init__(
@@ -39,11 +42,13 @@ class Synthesis:
         choose: Callable[[], tuple[Speech, SpokenClause, str, str] | None],
         changed: Callable[[Speech], None],
         failed: Callable[[Speech, ModelError], None],
+        record: CrashRecord,
     ) -> None:
         self._voice = voice
         self._choose = choose
         self._changed = changed
         self._failed = failed
+        self._record = record
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(voice.max_concurrent, thread_name_prefix="voice")
         self._running: set[asyncio.Future[None]] = set()
@@ -76,7 +81,24 @@ class Synthesis:
         self.wake()
 
     def _speak(self, speech: Speech, clause: SpokenClause, speaker: str, language: str) -> None:
-        """In a worker thread: speak one clause, resampled piece by piece."""
+        """In a worker thread: speak one clause, unless it has ended two processes."""
+        if not self._record.begin(clause.words):
+            logger.error("a clause is left out: the voice's process died of it twice")
+            metrics.DROPS.labels("clause that kills the voice").inc()
+            clause.fatal = True
+            self._hand_over(speech, clause, np.zeros(0, np.float32), finished=True)
+            return
+        try:
+            self._synthesize(speech, clause, speaker, language)
+        except ModelError:
+            self._record.end(clause.words)
+            raise
+        self._record.end(clause.words)
+
+    def _synthesize(
+        self, speech: Speech, clause: SpokenClause, speaker: str, language: str
+    ) -> None:
+        """Speak one clause, resampled piece by piece."""
         stream = soxr.ResampleStream(self._voice.sample_rate, SPEECH_RATE, 1, dtype="float32")
         began, made = time.monotonic(), 0
         with watched("the voice", _PATIENCE) as call:
