@@ -37,6 +37,7 @@ from language_models.base import (
 from language_models.detokenize import Detokenizer
 from language_models.library_errors import as_model_errors
 from language_models.prompts import CHATML, PHI_FORMATS, PromptFormat, StopStringFilter
+from language_models.slots import cut_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ class Engine:
     max_batch_size: int
     max_input_len: int
     max_output_len: int
+    keeps_prompts: bool = False
+    """Whether requests share what they read of their prompts: built with paged context."""
 
     @classmethod
     def read(cls, folder: Path, advice: str) -> Engine:
@@ -93,7 +96,14 @@ class Engine:
                 f"The engine in {folder} was built by TensorRT-LLM {version}, and 0.10 runs only "
                 f"its own; {advice}."
             )
-        return cls(folder, build["max_batch_size"], build["max_input_len"], build["max_output_len"])
+        plugins = build.get("plugin_config") or {}
+        return cls(
+            folder,
+            build["max_batch_size"],
+            build["max_input_len"],
+            build["max_output_len"],
+            bool(plugins.get("use_paged_context_fmha")),
+        )
 
 
 @dataclass
@@ -216,18 +226,19 @@ class TensorRTLanguageModel:
         return len(self._tokenizer.encode(self._format.render(messages)))
 
     def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
-        request_id, arrivals = self._replies.open(self._request(request))
+        most = min(request.max_tokens, self._engine.max_output_len)
+        ids = self._prompt(request.messages)
+        request_id, arrivals = self._replies.open(self._request(ids, most, _sampling(request)))
         cancellation.on_request(lambda: arrivals.put_nowait(WAKE))
         text = Detokenizer(self._decode)
-        most = min(request.max_tokens, self._engine.max_output_len)
         made = 0
         cut = StopStringFilter(self._format.stop_strings)
         try:
             with watched("the language model", patience(self._reply_timeout)) as call:
-                for ids in self._tokens(arrivals, cancellation):
+                for new in self._tokens(arrivals, cancellation):
                     call.progress()
-                    made += len(ids)
-                    if piece := cut.push(text.push(ids)):
+                    made += len(new)
+                    if piece := cut.push(text.push(new)):
                         yield piece
                     if cut.complete:
                         return Finish.STOP
@@ -240,24 +251,42 @@ class TensorRTLanguageModel:
         return Finish.LENGTH if made >= most else Finish.STOP
 
     def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
-        """Nothing: the engines are built without a prompt cache."""
+        """Read the prompt up to the last whole word of the last message, as a request of one token.
+
+        Only engines that were built for it keep what they read; for others this does nothing.
+        """
+        if not self._engine.keeps_prompts:
+            return
+        ids = self._tokenizer.encode(cut_prompt(messages, self._format.render))
+        if not ids or len(ids) > self._engine.max_input_len:
+            return
+        request_id, arrivals = self._replies.open(self._request(ids, 1, _greedy()))
+        cancellation.on_request(lambda: arrivals.put_nowait(WAKE))
+        try:
+            for _ in self._tokens(arrivals, cancellation):
+                pass
+        finally:
+            self._replies.cancel(request_id)
 
     def close(self) -> None:
         self._replies.close()
 
-    def _request(self, request: GenerationRequest) -> Any:
-        ids = self._tokenizer.encode(self._format.render(request.messages))
+    def _prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
+        ids = self._tokenizer.encode(self._format.render(messages))
         if len(ids) > self._engine.max_input_len:
             raise ModelError(
                 f"The conversation is {len(ids)} tokens long and the engine takes "
                 f"{self._engine.max_input_len}; lower --max_prompt_tokens."
             )
+        return ids
+
+    def _request(self, ids: list[int], max_new_tokens: int, sampling: Any) -> Any:
         end_id, *other_ends = self._format.stop_ids
         return trt.Request(
             input_token_ids=ids,
-            max_new_tokens=min(request.max_tokens, self._engine.max_output_len),
+            max_new_tokens=max_new_tokens,
             streaming=True,
-            sampling_config=_sampling(request),
+            sampling_config=sampling,
             output_config=trt.OutputConfig(exclude_input_from_output=True),
             end_id=end_id,
             pad_id=end_id,
@@ -326,14 +355,16 @@ def load(settings: Settings) -> TensorRTLanguageModel:
 
 def _executor(engine: Engine, kv_cache_fraction: float) -> Any:
     # Left alone, the cache takes 0.9 of what is free, and the other two models share the card.
-    cache = trt.KvCacheConfig(free_gpu_memory_fraction=kv_cache_fraction)
+    cache = trt.KvCacheConfig(
+        enable_block_reuse=engine.keeps_prompts, free_gpu_memory_fraction=kv_cache_fraction
+    )
     try:
         return trt.Executor(
             engine.folder,
             trt.ModelType.DECODER_ONLY,
             trt.ExecutorConfig(max_beam_width=1, kv_cache_config=cache),
         )
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError, AssertionError) as error:
         raise ConfigurationError(
             f"The engine in {engine.folder} does not open on this GPU; build it again on this "
             f"machine, or lower --kv_cache_fraction if memory is short ({error})."
@@ -352,9 +383,13 @@ def _tokenizer(path: str, flag: str) -> Tokenizer:
     return tokenizer
 
 
+def _greedy() -> Any:
+    return trt.SamplingConfig(beam_width=1, top_k=1)
+
+
 def _sampling(request: GenerationRequest) -> Any:
     if request.temperature <= 0:
-        return trt.SamplingConfig(beam_width=1, top_k=1)
+        return _greedy()
     return trt.SamplingConfig(
         beam_width=1,
         top_p=request.top_p,

@@ -102,11 +102,13 @@ def test_mistral_is_built_by_the_commands_of_0_10_0(host: Host) -> None:
     check_engine_folder(host.models / "mistral")
 
 
-def engine_build(work: Path, log_level: str = "info") -> list[str]:
+def engine_build(work: Path, log_level: str = "info", *more: str) -> list[str]:
+    """The build on an Ada: from Ampere on, prompts are kept in blocks."""
     return [
         *("trtllm-build", "--checkpoint_dir", f"{work}/checkpoint"),
         *("--output_dir", f"{work}/engine", "--gemm_plugin", "float16", "--max_batch_size", "8"),
         *("--max_input_len", "1024", "--max_output_len", "512", "--max_num_tokens", "8192"),
+        *("--use_paged_context_fmha", "enable", "--tokens_per_block", "32", *more),
         *("--log_level", log_level),
     ]
 

@@ -12,14 +12,15 @@ main() {
     local folder="$models/mistral" stamp
     refuse_merge_markers
     choose_gpu
+    choose_engine_options
     take_build_lock
     stamp="$(engine_stamp "$repository $revision" "${engine_options[@]}")"
     if is_built "$folder" "$stamp"; then
         say "Mistral is built for this GPU: $folder"
         return
     fi
-    # The float16 weights, once and three times; estimated, not measured.
-    need_gpu_memory 20 Mistral
+    # The weights in float16, int8 and int4, and three times those of float16; estimated.
+    need_gpu_memory "$(by_quantization 20 12 9)" Mistral
     need_disk 48 Mistral
     start_build "$folder"
     say "Step 1 of 3: fetching $repository"

@@ -80,6 +80,11 @@ refuse_unknown_gpu() {
         "TensorRT-LLM 0.10.0, which needs 7.0: run \`docker compose --profile cpu up\` instead."
 }
 
+# whisper_folder MODEL: the name of the folder of its engines.
+whisper_folder() {
+    printf 'whisper_%s\n' "${1//[.-]/_}"
+}
+
 # need_gpu_memory GIB WHAT
 need_gpu_memory() {
     ((gpu_free >= $1 * 1024)) || fail "Building $2 needs about $1 GiB of free GPU memory and" \
@@ -174,6 +179,27 @@ engine_options=(
     --max_output_len 512
     --max_num_tokens 8192
 )
+
+# choose_engine_options: adds what depends on the GPU and on QUANTIZATION. From Ampere on the prompt
+# can be read from a cache that requests share, in blocks of 32 tokens.
+choose_engine_options() {
+    ((${gpu_capability%%.*} < 8)) ||
+        engine_options+=(--use_paged_context_fmha enable --tokens_per_block 32)
+    case "${QUANTIZATION:-none}" in
+    none) ;;
+    int8 | int4) engine_options+=(--weight_only_precision "$QUANTIZATION") ;;
+    *) fail "QUANTIZATION is $QUANTIZATION: choose none, int8 or int4." ;;
+    esac
+}
+
+# by_quantization NONE INT8 INT4: the one that QUANTIZATION names.
+by_quantization() {
+    case "${QUANTIZATION:-none}" in
+    int8) echo "$2" ;;
+    int4) echo "$3" ;;
+    *) echo "$1" ;;
+    esac
+}
 
 # build_language_model FOLDER STAMP CONVERTER OPTION... : makes an engine of what is in $weights.
 build_language_model() {

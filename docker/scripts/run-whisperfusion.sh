@@ -14,7 +14,7 @@ model="${MODEL:-Phi-3-mini-4k-instruct}"
 "$(dirname "${BASH_SOURCE[0]}")/build-models.sh"
 choose_gpu # the GPU that the engines are for
 
-arguments=(--stt_backend tensorrt_llm --whisper_tensorrt_path "$models/whisper_small_en")
+arguments=(--stt_backend tensorrt_llm --whisper_tensorrt_path "$models/$(whisper_folder "${WHISPER_MODEL:-small.en}")")
 if [[ "$model" == mistral ]]; then
     arguments+=(
         --mistral

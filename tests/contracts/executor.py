@@ -72,6 +72,7 @@ class Player:
         self.scripts: deque[Script] = deque()
         self.otherwise: Callable[[Any], Script] | None = None
         self.refusal = ""
+        self.refuses: type[Exception] = RuntimeError
         self.death = ""
         self.enqueue_seconds = 0.0
         self.most_at_once = 0
@@ -85,7 +86,7 @@ class Player:
 
     def open(self, **_: Any) -> None:
         if self.refusal:
-            raise RuntimeError(self.refusal)
+            raise self.refuses(self.refusal)
 
     def enqueue(self, request: Any) -> int:
         with self._condition:

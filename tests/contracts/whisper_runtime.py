@@ -51,6 +51,7 @@ class Player:
     n_mels: int = 80
     speeches: dict[int, Speech] = field(default_factory=dict)
     refusal: str = ""
+    refuses: type[Exception] = RuntimeError
     lost: str = ""
     encoder_runs: bool = True
     on_step: Callable[[int], None] = lambda step: None
@@ -94,7 +95,7 @@ class Player:
 
     def open(self, **_: Any) -> None:
         if self.refusal:
-            raise RuntimeError(self.refusal)
+            raise self.refuses(self.refusal)
 
     def setup(self, **sizes: Any) -> None:
         self._setup = sizes

@@ -57,10 +57,10 @@ def test_cancelling_stops_the_server(model: OpenAIServer, server: LlamaServer) -
 def test_cancelling_ends_the_wait_for_the_first_token(
     model: OpenAIServer, server: LlamaServer
 ) -> None:
-    long = "The ferry crosses the river every hour of the day. " * 100
+    long = "The ferry crosses the river every hour of the day. " * 50
     request = GenerationRequest((ChatMessage("user", long),), 10)
     cancellation = Cancellation()
-    threading.Timer(0.3, cancellation.request).start()
+    threading.Timer(0.15, cancellation.request).start()
     started = time.monotonic()
     assert list(model.stream(request, cancellation)) == []
     assert time.monotonic() - started < 2.0

@@ -75,7 +75,7 @@ def library(
     return module
 
 
-def write_engine(folder: Path, version: str = "0.10.0", **build: int) -> None:
+def write_engine(folder: Path, version: str = "0.10.0", **build: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     limits = {"max_batch_size": 8, "max_input_len": 1024, "max_output_len": 200} | build
     (folder / "config.json").write_text(json.dumps({"version": version, "build_config": limits}))

@@ -78,9 +78,11 @@ def test_an_engine_of_another_version_is_refused(library: ModuleType, settings: 
         library.load(settings)
 
 
+@pytest.mark.parametrize("error", [RuntimeError, AttributeError, AssertionError])
 def test_an_engine_that_does_not_open_is_one_sentence(
-    library: ModuleType, settings: Settings, player: Player
+    library: ModuleType, settings: Settings, player: Player, error: type[Exception]
 ) -> None:
+    player.refuses = error
     player.refusal = "engine plan file is not compatible"
     with pytest.raises(ConfigurationError, match="does not open on this GPU"):
         library.load(settings)

@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,14 @@ from fusion.settings import Settings
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from tests.contracts.executor import Player, Script
 from tests.language_model_contract import LanguageModelContract
-from tests.tensorrt_language_model.conftest import HELLO, PHI_3_END, answer, eventually, tokens
+from tests.tensorrt_language_model.conftest import (
+    HELLO,
+    PHI_3_END,
+    answer,
+    eventually,
+    tokens,
+    write_engine,
+)
 
 # -- one reply ------------------------------------------------------------------------------------
 
@@ -284,6 +292,53 @@ def test_the_stand_in_refuses_what_the_real_library_does_not_have(player: Player
         trt.Executor("x", trt.ModelType.DECODER_ONLY, trt.ExecutorConfig()).abort(1)
     with pytest.raises(AttributeError):
         _ = trt.ModelType.ENCODER_DECODER
+
+
+# -- reading the prompt while the person speaks ---------------------------------------------------
+
+
+@pytest.fixture
+def keeping(library: ModuleType, settings: Settings) -> Iterator[Any]:
+    """A model on an engine that was built with paged context."""
+    write_engine(Path(settings.phi_tensorrt_path), plugin_config={"use_paged_context_fmha": True})
+    loaded = library.load(settings)
+    yield loaded
+    loaded.close()
+
+
+def test_a_prompt_is_read_by_a_request_of_one_token(keeping: Any, player: Player) -> None:
+    player.scripts.append(Script([[65]]))
+    keeping.prefill((ChatMessage("user", "How old is the Brooklyn Bri"),), Cancellation())
+    [request] = player.contract.made("Request.__init__")
+    read = bytes(request.arguments["input_token_ids"]).decode()
+    assert read.endswith("How old is the Brooklyn")
+    assert request.arguments["max_new_tokens"] == 1
+    [cache] = player.contract.made("KvCacheConfig.__init__")
+    assert cache.arguments["enable_block_reuse"] is True
+
+
+def test_reading_ends_with_its_cancellation(keeping: Any, player: Player) -> None:
+    player.scripts.append(Script([[65]], held_from=0))
+    cancellation = Cancellation()
+    reading = threading.Thread(target=keeping.prefill, args=(HELLO, cancellation))
+    reading.start()
+    eventually(lambda: player.contract.made("enqueue_request"))
+    cancellation.request()
+    reading.join(5)
+    assert not reading.is_alive()
+    assert player.contract.made("cancel_request")
+
+
+def test_a_prompt_that_does_not_fit_is_not_read(keeping: Any, player: Player) -> None:
+    keeping.prefill((ChatMessage("user", "word " * 6000),), Cancellation())
+    assert not player.contract.made("Request.__init__")
+
+
+def test_an_engine_without_paged_context_reads_nothing(model: Any, player: Player) -> None:
+    model.prefill(HELLO, Cancellation())
+    assert not player.contract.made("Request.__init__")
+    [cache] = player.contract.made("KvCacheConfig.__init__")
+    assert cache.arguments["enable_block_reuse"] is False
 
 
 class TestContract(LanguageModelContract):

@@ -67,9 +67,11 @@ def test_newer_engines_are_refused(library: ModuleType, tmp_path: Path) -> None:
         library.load(Settings(whisper_tensorrt_path=str(tmp_path)))
 
 
+@pytest.mark.parametrize("error", [RuntimeError, AttributeError, AssertionError])
 def test_engines_of_another_gpu_are_one_sentence(
-    library: ModuleType, engines: Path, player: Any
+    library: ModuleType, engines: Path, player: Any, error: type[Exception]
 ) -> None:
+    player.refuses = error
     player.refusal = "engine plan file is not compatible"
     with pytest.raises(ConfigurationError, match="do not open on this GPU"):
         library.TensorRTWhisper(library.Engines.read(engines), device="cpu")

@@ -164,7 +164,7 @@ class Sessions:
             self._decoder = GenerationSession(
                 _model_config(engines), engines.load("decoder"), Mapping(world_size=1, rank=0)
             )
-        except RuntimeError as error:
+        except (RuntimeError, AttributeError, AssertionError) as error:
             raise ConfigurationError(
                 f"The Whisper engines in {engines.folder} do not open on this GPU; "
                 f"build them again on this machine ({error})."
@@ -209,7 +209,8 @@ class Sessions:
         ids = self._decoder.decode(
             prompt,
             torch.full((batch,), length, device=self._device).int(),
-            SamplingConfig(end_id=end_id, pad_id=end_id, num_beams=1),
+            # Without it every token pays for copies that only a beam search needs.
+            SamplingConfig(end_id=end_id, pad_id=end_id, num_beams=1, use_beam_hyps=False),
             encoder_output=encoded,
             encoder_input_lengths=torch.full((batch,), positions, device=self._device).int(),
             stopping_criteria=lambda step, input_ids, scores: cancelled(),
