@@ -51,7 +51,7 @@ from language_models.conversation import Conversation
 from language_models.generations import HEAD_START, Generation, Generations, Priority
 from language_models.library_errors import as_model_errors, guarded_stream
 from language_models.reply_filter import ReplyFilter
-from language_models.speed import turn_cost
+from language_models.speed import ReplyClock, SpeedWatch, turn_cost
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class LanguageModelService:
 
     `send` takes what the transcription server and the voice are told; it is called from several
     threads and must not block. `now` is the time of day where the people are.
+    `tell_speed` takes the tokens a second of each reply, 0 where there were too few to tell.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class LanguageModelService:
         settings: Settings,
         send: Callable[[Message], None],
         now: Callable[[], datetime] = datetime.now,
+        tell_speed: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._model = model
+        self._tell_speed = tell_speed
         self._now = now
         self._settings = settings
         self._send = send
@@ -240,15 +243,23 @@ class LanguageModelService:
         )
         reply = ReplyFilter(request.max_tokens)
         began = time.monotonic()
-        cut = self._read(generation, request, reply)
+        clock = ReplyClock()
+        cut = self._read(generation, request, reply, clock)
+        self._tell_speed(clock.speed())
         if not generation.cancellation.requested:
             self._grow(generation, reply.finish(cut=cut))
             if not reply.text:
-                raise ModelError(_why_empty(reply, cut, request.max_tokens))
+                raise ModelError(reply.why_empty(cut=cut))
             metrics.called("generation", time.monotonic() - began)
             self._complete(generation, reply.text)
 
-    def _read(self, generation: Generation, request: GenerationRequest, reply: ReplyFilter) -> bool:
+    def _read(
+        self,
+        generation: Generation,
+        request: GenerationRequest,
+        reply: ReplyFilter,
+        clock: ReplyClock,
+    ) -> bool:
         """Read the model's stream through the filter; whether it ended for want of tokens."""
         told = -math.inf
         stream = guarded_stream(self._model, request, generation.cancellation)
@@ -258,11 +269,12 @@ class LanguageModelService:
                     piece = next(stream)
                 except StopIteration as end:
                     return end.value is Finish.LENGTH
+                now = time.monotonic()
                 if isinstance(piece, Thinking):
                     reply.think()
                 else:
+                    clock.piece(now)
                     self._grow(generation, reply.push(piece))
-                now = time.monotonic()
                 if reply.thinking and now - told >= _THINKING_INTERVAL:
                     told = now
                     self._tell(generation, ReplyThinking(*_key(generation), now))
@@ -350,18 +362,6 @@ class LanguageModelService:
                 self._send(message)
 
 
-def _why_empty(reply: ReplyFilter, cut: bool, max_tokens: int) -> str:
-    """The sentence for a person whose question got no words in answer."""
-    if reply.thought and cut:
-        return (
-            f"The language model spent all its {max_tokens} tokens on thinking and gave no answer: "
-            "switch its thinking off, or raise --max_new_tokens."
-        )
-    if reply.thought:
-        return "The language model thought about it and then gave no answer. Please ask again."
-    return "The language model gave an empty answer. Please ask in other words."
-
-
 def _key(generation: Generation) -> tuple[str, int, int]:
     return generation.session, generation.turn, generation.revision
 
@@ -391,11 +391,13 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
         for neighbour in neighbours:
             neighbour.offer(message)
 
-    service = LanguageModelService(started.model, settings, send)
+    watch = automatic.watch(started)
+    service = LanguageModelService(started.model, settings, send, tell_speed=watch.reply)
     announcer = ModelAnnouncer(neighbours[0].offer)
     announcer.announce(started.name, "", started.sentence())
     if started.coming is not None:
-        tasks.thread("better-model", _improve, automatic, started, service, announcer).start()
+        work = (automatic, started, service, announcer, watch)
+        tasks.thread("better-model", _improve, *work).start()
     status.report(Service.LANGUAGE_MODEL, Phase.READY)
     logger.info("ready: %s", started.model.name)
     restart_count = status.restart_count(Service.TRANSCRIPTION)
@@ -424,11 +426,13 @@ def _improve(
     started: Started,
     service: LanguageModelService,
     announcer: ModelAnnouncer,
+    watch: SpeedWatch,
 ) -> None:
     """In a thread of its own: bring the better model and let it take over."""
     better = automatic.improve(started, announcer.announce)
     if better is not None:
         service.replace_model(better.model)
+        watch.follow(better.name)
         announcer.announce(better.name, "", better.sentence())
 
 

@@ -2,7 +2,8 @@
 
 The smallest one talks at once. It is measured at its first start, which tells what the others would
 be like; if a better one fits, that is fetched and loaded in the background and takes over between
-two turns. Speeds are remembered, so that the next start begins with the better one.
+two turns. Speeds are remembered, so that the next start begins with the better one; one that was
+measured on a busy machine is found out at the next starts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +20,7 @@ from fusion.models import cache, lookup
 from fusion.models.llms import LLMS, SPEECH_TOKENS, Llm, LlmChoice, Speed, choose_llm
 from fusion.settings import AUTO, Settings
 from language_models.base import LanguageModel
-from language_models.speed import SpeedRecord, free_memory, measure
+from language_models.speed import SpeedRecord, SpeedWatch, free_memory, measure
 
 logger = logging.getLogger(__name__)
 
@@ -57,16 +59,25 @@ class AutomaticModel:
         self._load = load
         self._llms = llms
         self._record = SpeedRecord(settings.cache_folder, settings.language_model_threads)
+        self._measured_now: dict[str, Speed] = {}
+
+    def watch(self, started: Started) -> SpeedWatch:
+        """What compares this model's replies with its measurement."""
+        return SpeedWatch(self._record, started.name)
 
     def start(self) -> Started:
         """Load what talks now. Raises ConfigurationError when not even the smallest can be had."""
         smallest = self._llms[0]
-        if smallest.name in self._record.read():
+        doubtful = smallest.name not in self._believed()
+        if not doubtful:
             choice = self._choose()
-            if cache.is_whole(choice.llm.model, self._settings.cache_folder):
+            doubtful = self._is_doubtful(choice)
+            here = cache.is_whole(choice.llm.model, self._settings.cache_folder)
+            if here and not doubtful and not self._to_be_measured(choice.llm):
                 return self._started(self._load_named(choice.llm), choice)
         model = self._load_named(smallest)
-        self._measure(smallest, model)
+        if doubtful:
+            self._measure(smallest, model)
         choice = self._choose()
         if choice.llm is smallest:
             return self._started(model, choice)
@@ -87,7 +98,7 @@ class AutomaticModel:
             except (ConfigurationError, ModelError) as error:
                 reason = str(error)
                 break
-            speed = self._record.read().get(coming.name)
+            speed = self._believed().get(coming.name)
             if speed is None or speed.generation >= SPEECH_TOKENS:
                 # Not chosen anew: with both of them loaded there is less memory than there will be.
                 return Started(model, coming.name, reason, better=self._next_after(coming))
@@ -116,8 +127,28 @@ class AutomaticModel:
     def _started(model: LanguageModel, choice: LlmChoice) -> Started:
         return Started(model, choice.llm.name, choice.reason, better=choice.better)
 
+    def _believed(self) -> dict[str, Speed]:
+        """The speeds to go by: one that rules a model out must be settled, or of this start."""
+        believed = {
+            name: known.speed
+            for name, known in self._record.read().items()
+            if known.is_settled(time.time()) or (known.times and known.speed.suffices)
+        }
+        return {**believed, **self._measured_now}
+
+    def _to_be_measured(self, llm: Llm) -> bool:
+        """Whether what is known of its speed is not believed."""
+        return llm.name in self._record.read() and llm.name not in self._believed()
+
+    def _is_doubtful(self, choice: LlmChoice) -> bool:
+        """Whether a model is ruled out by a guess from a speed that is not settled yet."""
+        ruled_out, smallest = choice.too_slow, self._record.read().get(self._llms[0].name)
+        if ruled_out is None or ruled_out.name in self._believed():
+            return False
+        return smallest is None or not smallest.is_settled(time.time())
+
     def _choose(self) -> LlmChoice:
-        measured = self._record.read()
+        measured = self._believed()
         smallest = measured.get(self._llms[0].name, Speed(0.0, 0.0))
         return choose_llm(self._llms, smallest, free_memory(), measured)
 
@@ -133,8 +164,9 @@ class AutomaticModel:
         logger.info(
             "%s: %.0f tokens a second read, %.1f written", llm.name, speed.prompt, speed.generation
         )
+        self._measured_now[llm.name] = speed
         try:
-            self._record.write(llm.name, speed)
+            self._measured_now[llm.name] = self._record.write(llm.name, speed).speed
         except OSError as error:
             logger.warning("the speed of %s cannot be remembered: %s", llm.name, error)
 

@@ -111,6 +111,17 @@ class ReplyFilter:
             text = self._whole_sentences(text)
         return self._let_out(text)
 
+    def why_empty(self, *, cut: bool) -> str:
+        """The sentence for a person whose question got no words in answer."""
+        if self.thought and cut:
+            return (
+                f"The language model spent all its {self._max_tokens} tokens on thinking and gave "
+                "no answer: switch its thinking off, or raise --max_new_tokens."
+            )
+        if self.thought:
+            return "The language model thought about it and then gave no answer. Please ask again."
+        return "The language model gave an empty answer. Please ask in other words."
+
     def _whole_sentences(self, text: str) -> str:
         """`text` up to its last whole sentence, or to the last whole word if it has none."""
         if end := last_sentence_end(text, True):

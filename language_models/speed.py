@@ -1,21 +1,40 @@
-"""How fast a language model is on this machine, measured once and remembered."""
+"""How fast a language model is on this machine: measured, remembered, and doubted.
+
+Whatever else the machine does can only slow a measurement. So of several the best counts, and one
+that rules a model out is not believed before it was seen at some starts.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
+import threading
 import time
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fusion.capacity import ANSWER_TOKENS, TurnCost, cost_of
 from fusion.errors import ModelError
-from fusion.models.llms import Speed
+from fusion.models.llms import SPEECH_TOKENS, Speed
 from language_models.base import Cancellation, ChatMessage, GenerationRequest, LanguageModel
+
+logger = logging.getLogger(__name__)
 
 _TOKENS = 16
 """Tokens that are generated for a measurement."""
+
+SETTLED_AFTER = 3
+"""Measurements, each at a start of its own, after which a speed counts as the machine's own."""
+
+BELIEVED_FOR = 7 * 24 * 3600.0
+"""Seconds; a machine of which a speed was measured longer ago may have become another."""
+
+_OBSERVED = 8
+"""Replies of which the fastest is compared with what was measured."""
 
 # Not a prompt that a cache may hold, and one that any model answers with a few sentences.
 _STORY = (
@@ -72,6 +91,31 @@ def turn_cost(model: LanguageModel, library: str) -> TurnCost:
     return cost_of(answer, model.max_concurrent)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The best of some measurements of a model; none of them, once it was doubted.
+
+    `at` is when the latest was made, in seconds since 1970.
+    """
+
+    speed: Speed
+    times: int
+    at: float
+
+    def is_settled(self, now: float) -> bool:
+        """Whether it is to be believed, also where it rules the model out."""
+        return self.times >= SETTLED_AFTER and now - self.at < BELIEVED_FOR
+
+    def and_also(self, speed: Speed, now: float) -> Measured:
+        """What is known with another measurement."""
+        if not self.times or now - self.at > BELIEVED_FOR:
+            return Measured(speed, 1, now)
+        best = Speed(
+            max(speed.prompt, self.speed.prompt), max(speed.generation, self.speed.generation)
+        )
+        return Measured(best, self.times + 1, now)
+
+
 class SpeedRecord:
     """The speeds measured on this machine, in a file of the cache folder.
 
@@ -82,24 +126,42 @@ class SpeedRecord:
         self._path = cache / "speeds.json"
         self._machine = f"{_processor()}, {threads} threads"
 
-    def read(self) -> dict[str, Speed]:
-        """Return the speed of each model that was measured here, by its name."""
-        speeds = self._all().get(self._machine)
-        if not isinstance(speeds, Mapping):
+    def read(self) -> dict[str, Measured]:
+        """Return what was measured here of each model, by its name."""
+        entries = self._all().get(self._machine)
+        if not isinstance(entries, Mapping):
             return {}
         try:
-            return {name: Speed(*map(float, pair)) for name, pair in speeds.items()}
+            return {name: _measured(*map(float, entry)) for name, entry in entries.items()}
         except (TypeError, ValueError):
             return {}
 
-    def write(self, name: str, speed: Speed) -> None:
-        """Remember a speed. Raises OSError when the cache cannot be written."""
-        known = {other: [each.prompt, each.generation] for other, each in self.read().items()}
-        known[name] = [round(speed.prompt, 1), round(speed.generation, 1)]
+    def write(self, name: str, speed: Speed) -> Measured:
+        """Remember a measurement. Raises OSError when the cache cannot be written."""
+        now = time.time()
+        before = self.read().get(name, Measured(speed, 0, now))
+        return self._put(name, before.and_also(speed, now))
+
+    def doubt(self, name: str) -> None:
+        """Let a model be measured again at the next start. Raises OSError likewise."""
+        before = self.read().get(name)
+        if before is not None:
+            self._put(name, replace(before, times=0))
+
+    def _put(self, name: str, measured: Measured) -> Measured:
+        entries = {**self.read(), name: measured}
+        known = {
+            each: [
+                *(round(entry.speed.prompt, 1), round(entry.speed.generation, 1)),
+                *(entry.times, round(entry.at)),
+            ]
+            for each, entry in entries.items()
+        }
         new = self._path.with_suffix(".new")
         new.parent.mkdir(parents=True, exist_ok=True)
         new.write_text(json.dumps({**self._all(), self._machine: known}, indent=1), "utf-8")
         new.replace(self._path)
+        return measured
 
     def _all(self) -> dict[str, object]:
         try:
@@ -107,6 +169,74 @@ class SpeedRecord:
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def _measured(prompt: float, generation: float, times: float = 1, at: float = 0.0) -> Measured:
+    """An entry of the file; the first ones had two numbers."""
+    return Measured(Speed(prompt, generation), int(times), at)
+
+
+class SpeedWatch:
+    """Compares replies with what was measured of the model that makes them, and doubts that.
+
+    Safe from any thread. `name` is the model's in the table; it changes when another takes over.
+    """
+
+    def __init__(self, record: SpeedRecord, name: str) -> None:
+        self._record = record
+        self._lock = threading.Lock()
+        self._recent: deque[float] = deque(maxlen=_OBSERVED)
+        self._name = name
+        self._done = False
+
+    def follow(self, name: str) -> None:
+        """Another model makes the replies from now on."""
+        with self._lock:
+            self._name, self._done = name, False
+            self._recent.clear()
+
+    def reply(self, generation: float) -> None:
+        """A reply was written at so many tokens a second; 0 where nobody knows."""
+        with self._lock:
+            if generation:
+                self._recent.append(generation)
+            known = self._record.read().get(self._name)
+            if self._done or known is None or len(self._recent) < _OBSERVED:
+                return
+            if contradicts(max(self._recent), known.speed.generation):
+                self._done = True
+                logger.info("%s is measured again at the next start", self._name)
+                try:
+                    self._record.doubt(self._name)
+                except OSError as error:
+                    logger.warning("its speed cannot be forgotten: %s", error)
+
+
+def contradicts(observed: float, measured: float) -> bool:
+    """Whether replies, the fastest of which was so fast, show that the measurement is wrong.
+
+    Beside speech they are somewhat slower than alone; too slow to speak is what counts.
+    """
+    too_slow = observed < SPEECH_TOKENS <= measured and observed < 0.7 * measured
+    return too_slow or observed > 1.3 * measured
+
+
+class ReplyClock:
+    """Takes the time of a reply's pieces, each about a token."""
+
+    def __init__(self) -> None:
+        self._pieces = 0
+        self._first = self._last = 0.0
+
+    def piece(self, now: float) -> None:
+        self._pieces += 1
+        self._first, self._last = self._first or now, now
+
+    def speed(self) -> float:
+        """Tokens a second; 0 where there were too few to tell."""
+        if self._pieces < _TOKENS or self._last <= self._first:
+            return 0.0
+        return (self._pieces - 1) / (self._last - self._first)
 
 
 def _processor() -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from language_models import automatic as module
 from language_models.announcer import ModelAnnouncer
 from language_models.automatic import AutomaticModel, Started, is_automatic
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
-from language_models.speed import SpeedRecord
+from language_models.speed import SpeedRecord, SpeedWatch
 from llm_service import LanguageModelService
 
 GB = 1_000_000_000
@@ -137,8 +139,126 @@ def test_one_that_turns_out_too_slow_makes_way_for_the_next_smaller(world: World
     assert better.model.name == MIDDLE.name
     slow = next(model for model in world.loaded if model.name == LARGE.name)
     assert slow.closed
+    assert world.begin()[1].coming == LARGE  # it may have been slow for once: the next starts tell
+    for _ in range(2):
+        better = world.improve()
+        assert better is not None
+        assert better.model.name == MIDDLE.name
     world.loaded.clear()
     assert world.begin()[1].model.name == MIDDLE.name
+    assert [model.name for model in world.loaded] == [MIDDLE.name]
+
+
+def test_one_that_was_measured_on_a_busy_machine_gets_its_chance_at_the_next_start(
+    world: World,
+) -> None:
+    fast = world.speeds[LARGE.name]
+    world.speeds[LARGE.name] = module.Speed(30.0, 2.0)
+    world.improve()
+    world.speeds[LARGE.name] = fast
+    better = world.improve()
+    assert better is not None
+    assert better.model.name == LARGE.name
+    world.loaded.clear()
+    assert world.begin()[1].model.name == LARGE.name
+    assert [model.name for model in world.loaded] == [LARGE.name]
+
+
+def test_a_busy_first_start_keeps_nobody_small(world: World) -> None:
+    idle = world.speeds
+    world.speeds = dict.fromkeys(world.speeds, module.Speed(20.0, 8.0))
+    assert world.begin()[1].coming is None
+    world.speeds = idle
+    _, started = world.begin()
+    assert (started.model.name, started.coming) == (SMALL.name, LARGE)
+
+
+def test_a_machine_that_is_always_slow_is_measured_at_three_starts_and_then_weekly(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.speeds = dict.fromkeys(world.speeds, module.Speed(20.0, 8.0))
+    now = 1_800_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    for _ in range(3):
+        world.begin()
+    world.speeds = dict.fromkeys(world.speeds, module.Speed(900.0, 400.0))
+    assert world.begin()[1].coming is None
+    now += 8 * 24 * 3600
+    assert world.begin()[1].coming == LARGE
+
+
+def test_a_cache_that_cannot_be_written_keeps_nobody_small(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("read-only")
+
+    monkeypatch.setattr(SpeedRecord, "_put", refuse)
+    assert world.begin()[1].coming == LARGE
+
+
+@pytest.mark.parametrize(
+    ("replies", "doubted"),
+    [
+        ([30.0] * 8, False),
+        ([18.0] * 8, False),  # beside speech it is slower
+        ([3.0] * 7, False),  # too few to tell
+        ([3.0] * 8, True),
+        ([3.0] * 7 + [6.0], False),
+        ([0.0] * 20, False),
+        ([60.0] * 8, True),
+    ],
+)
+def test_replies_that_contradict_the_measurement_let_it_be_made_again(
+    tmp_path: Path, replies: list[float], doubted: bool
+) -> None:
+    record = SpeedRecord(tmp_path, 1)
+    record.write("model", module.Speed(100.0, 30.0))
+    watch = SpeedWatch(record, "other")
+    watch.follow("model")
+    for speed in replies:
+        watch.reply(speed)
+    assert (record.read()["model"].times == 0) is doubted
+    # What is measured after a doubt counts, also where it is less.
+    record.write("model", module.Speed(50.0, 4.0))
+    assert (record.read()["model"].speed == module.Speed(50.0, 4.0)) is doubted
+
+
+def test_a_model_that_is_in_doubt_is_measured_before_it_talks(world: World) -> None:
+    world.improve()
+    automatic, started = world.begin()
+    assert started.model.name == LARGE.name
+    watch = automatic.watch(started)
+    for _ in range(8):
+        watch.reply(2.0)
+    world.speeds[LARGE.name] = module.Speed(30.0, 2.0)
+    assert world.begin()[1].coming == LARGE
+    better = world.improve()
+    assert better is not None
+    assert better.model.name == MIDDLE.name
+
+
+def test_the_service_tells_how_fast_its_replies_are() -> None:
+    class Slow(PlayedModel):
+        def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
+            for number in range(20):
+                time.sleep(0.005)
+                yield f" {number},"
+
+    told: list[float] = []
+    answered = threading.Event()
+
+    def send(message: Message) -> None:
+        if isinstance(message, ReplyEnded):
+            answered.set()
+
+    service = LanguageModelService(Slow("slow"), Settings(), send, tell_speed=told.append)
+    service.handle(SessionStarted("s", "key", "here", "en", "", ""))
+    service.handle(Commit("s", 1, 1, "Count."))
+    assert answered.wait(10)
+    assert len(told) == 1
+    assert 0 < told[0] < 200
+    service.close()
 
 
 def test_a_machine_too_slow_for_any_keeps_the_smallest(world: World) -> None:
@@ -164,8 +284,11 @@ def test_speeds_of_another_machine_or_a_damaged_file_count_as_none(tmp_path: Pat
     record = SpeedRecord(tmp_path, 2)
     record.write("a", module.Speed(10.0, 5.0))
     record.write("b", module.Speed(20.0, 6.0))
-    assert record.read() == {"a": module.Speed(10.0, 5.0), "b": module.Speed(20.0, 6.0)}
+    found = {name: measured.speed for name, measured in record.read().items()}
+    assert found == {"a": module.Speed(10.0, 5.0), "b": module.Speed(20.0, 6.0)}
     assert SpeedRecord(tmp_path, 1).read() == {}
+    (tmp_path / "speeds.json").write_text(json.dumps({record._machine: {"a": [10.0, 5.0]}}))
+    assert record.read()["a"].times == 1  # as the first versions wrote it
     for damage in ("", "[]", '{"x": 1}', "\x00"):
         (tmp_path / "speeds.json").write_text(damage)
         assert record.read() == {}

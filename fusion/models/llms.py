@@ -30,6 +30,11 @@ class Speed:
     prompt: float
     generation: float
 
+    @property
+    def suffices(self) -> bool:
+        """Whether it is fast enough to talk with."""
+        return self.generation >= SPEECH_TOKENS and self.prompt >= PROMPT_TOKENS
+
 
 @dataclass(frozen=True)
 class Llm:
@@ -59,11 +64,15 @@ class Llm:
 
 @dataclass(frozen=True)
 class LlmChoice:
-    """The language model for this machine, why, and the next larger one if there is any."""
+    """The language model for this machine, why, and the next larger one if there is any.
+
+    `too_slow` is the one that its speed ruled out.
+    """
 
     llm: Llm
     reason: str
     better: Llm | None
+    too_slow: Llm | None = None
 
 
 def choose_llm(
@@ -81,16 +90,18 @@ def choose_llm(
         measured: what others were found to have here, where that is known already.
     """
     chosen, limit = llms[0], ""
+    too_slow: Llm | None = None
     for llm in llms[1:]:
         if not llm.tried:
             continue
         speed = (measured or {}).get(llm.name) or llm.speed(smallest)
         if limit := _obstacle(llm, speed, memory):
+            too_slow = None if memory < llm.memory + SPARE_MEMORY else llm
             break
         chosen = llm
     larger = llms[llms.index(chosen) + 1 :]
     reason = limit or "the best of those that were tried"
-    return LlmChoice(chosen, reason, larger[0] if larger else None)
+    return LlmChoice(chosen, reason, larger[0] if larger else None, too_slow)
 
 
 def _obstacle(llm: Llm, speed: Speed, memory: int) -> str:
