@@ -128,11 +128,11 @@ class AutomaticModel:
         return Started(model, choice.llm.name, choice.reason, better=choice.better)
 
     def _believed(self) -> dict[str, Speed]:
-        """The speeds to go by: one that rules a model out must be settled, or of this start."""
+        """The speeds to go by: one that rules a model out must be sure, or of this start."""
         believed = {
             name: known.speed
             for name, known in self._record.read().items()
-            if known.is_settled(time.time()) or (known.times and known.speed.suffices)
+            if known.is_sure(time.time()) or (known.times and known.speed.suffices)
         }
         return {**believed, **self._measured_now}
 
@@ -141,11 +141,11 @@ class AutomaticModel:
         return llm.name in self._record.read() and llm.name not in self._believed()
 
     def _is_doubtful(self, choice: LlmChoice) -> bool:
-        """Whether a model is ruled out by a guess from a speed that is not settled yet."""
+        """Whether a model is ruled out by a guess from a speed that is not sure yet."""
         ruled_out, smallest = choice.too_slow, self._record.read().get(self._llms[0].name)
         if ruled_out is None or ruled_out.name in self._believed():
             return False
-        return smallest is None or not smallest.is_settled(time.time())
+        return smallest is None or not smallest.is_sure(time.time())
 
     def _choose(self) -> LlmChoice:
         measured = self._believed()

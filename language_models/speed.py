@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _TOKENS = 16
 """Tokens that are generated for a measurement."""
 
-SETTLED_AFTER = 3
+SURE_AFTER = 3
 """Measurements, each at a start of its own, after which a speed counts as the machine's own."""
 
 BELIEVED_FOR = 7 * 24 * 3600.0
@@ -102,9 +102,9 @@ class Measured:
     times: int
     at: float
 
-    def is_settled(self, now: float) -> bool:
+    def is_sure(self, now: float) -> bool:
         """Whether it is to be believed, also where it rules the model out."""
-        return self.times >= SETTLED_AFTER and now - self.at < BELIEVED_FOR
+        return self.times >= SURE_AFTER and now - self.at < BELIEVED_FOR
 
     def and_also(self, speed: Speed, now: float) -> Measured:
         """What is known with another measurement."""
