@@ -15,156 +15,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
 
 from benchmarks.faults import Injector
 from benchmarks.figures import median, p95, report
-from benchmarks.ledger import Ledger, Turn, Wire
+from benchmarks.ledger import Turn
 from benchmarks.scripted_model import ScriptedModel
-from benchmarks.simulated_user import SimulatedUser, person
-from tests.recordings import load
+from benchmarks.talkers import ANSWER_PATIENCE, Talker, disturb, talking, until
 from tests.running import RunningServer
-from whisper_live.client import Playback, ReplyText, Server
+from whisper_live.client import ReplyText
 
 NAMES = ("Heron", "Badger", "Otter", "Falcon", "Lynx", "Marten", "Raven", "Beaver")
-RECORDINGS = (
-    *("brooklyn_bridge", "what_time_is_it", "living_room_lamp", "meaning_of_life"),
-    *("swim_in_the_seine", "jfk", "order_mocha_cream"),
-)
-QUESTIONS = (
-    *("What is a river?", "Who was Mozart?", "What do bees make?", "Why is the sky blue?"),
-    *("How do I boil an egg?", "What is a good name for a cat?", "Where do penguins live?"),
-)
+PROMPT = "You talk with {name}. Answer in one short sentence."
 
-_COMMIT_PATIENCE = 15.0
-_ANSWER_PATIENCE = 75.0  # a restart of everything, a reply timeout and a client's return
 _SETTLE = 0.5  # seconds before a prompt within which an answer may not have reached it
-
-
-@dataclass(frozen=True)
-class Tapped(Server):
-    """A server whose connections are kept, and what they bring."""
-
-    wire: Wire = field(default_factory=Wire)
-    connections: list[ClientConnection] = field(default_factory=list)
-
-    async def open(self, port: int, **query: str) -> ClientConnection:
-        connection = await super().open(port, **query)
-        if port == self.port:
-            self.connections.append(connection)
-            self.wire.connected()
-            receive = connection.recv
-
-            async def tapped() -> str | bytes:
-                message = await receive()
-                if isinstance(message, str):
-                    self.wire.take(message)
-                return message
-
-            connection.recv = tapped  # type: ignore[assignment]
-        return connection
-
-    def lose(self) -> None:
-        """The latest connection is gone without a word."""
-        if self.connections:
-            self.connections[-1].transport.abort()
-
-
-@dataclass
-class Talker:
-    """One person in a conversation, and what became of each turn."""
-
-    name: str
-    server: Tapped
-    someone: SimulatedUser
-    rng: random.Random
-    spoken: float
-    ledger: Ledger = field(default_factory=Ledger)
-    unheard: int = 0
-    """Questions that were lost before they were committed."""
-    asked: int = 0
-    ended: str = ""
-
-    async def converse(self, stop: asyncio.Event) -> None:
-        """Ask one question after another."""
-        try:
-            while not stop.is_set():
-                await self._ask()
-                await asyncio.sleep(self.rng.uniform(0.2, 2.0))
-        except ConnectionClosed as error:
-            self.ended = str(error)
-
-    async def _ask(self) -> None:
-        before = len(self.ledger.turns)
-        self.asked += 1
-        if self.rng.random() < self.spoken:
-            await self.someone.say(load(self.rng.choice(RECORDINGS)))
-        else:
-            text = f"{self.name} asks number {self.asked}: {self.rng.choice(QUESTIONS)}"
-            await self.someone.conversation.command("say", text=text)
-        if not await until(lambda: len(self.ledger.turns) > before, _COMMIT_PATIENCE):
-            self.unheard += 1
-        elif self.rng.random() < 0.15:
-            await asyncio.sleep(self.rng.uniform(0.0, 1.5))  # and speak over the answer
-        else:
-            await until(lambda: not self.ledger.open, _ANSWER_PATIENCE)
-
-    async def follow(self) -> None:
-        """Write down what comes."""
-        while True:
-            for event in self.someone.events:
-                self.ledger.take(event)
-            self.someone.events.clear()
-            self.someone.playback = Playback()
-            await asyncio.sleep(0.02)
-
-
-async def until(happened: Callable[[], bool], timeout: float) -> bool:
-    """Wait for something; False when it does not happen in time."""
-    deadline = time.monotonic() + timeout
-    while not happened():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.02)
-    return True
-
-
-@contextlib.asynccontextmanager
-async def talking(
-    running: RunningServer, options: argparse.Namespace
-) -> AsyncIterator[list[Talker]]:
-    """So many people in conversations, each over connections of its own."""
-    async with contextlib.AsyncExitStack() as stack:
-        talkers = []
-        for number, name in enumerate(NAMES[: options.people]):
-            server = Tapped("127.0.0.1", running.transcription_port, running.speech_port)
-            prompt = f"You talk with {name}. Answer in one short sentence."
-            someone = await stack.enter_async_context(person(server, system_prompt=prompt))
-            rng = random.Random(f"{options.seed} {number}")
-            talkers.append(Talker(name, server, someone, rng, options.spoken))
-        following = [asyncio.create_task(talker.follow()) for talker in talkers]
-        try:
-            yield talkers
-        finally:
-            for task in following:
-                task.cancel()
-            await asyncio.gather(*following, return_exceptions=True)
-
-
-async def disturb(talkers: Sequence[Talker], interval: float, seed: int) -> None:
-    """Take the network from one of them now and then."""
-    rng = random.Random(f"{seed} network")
-    while True:
-        await asyncio.sleep(rng.expovariate(1 / interval))
-        rng.choice(talkers).server.lose()
 
 
 async def suffer(
@@ -173,7 +40,10 @@ async def suffer(
     """Let people talk until all faults have happened and every turn has ended, or has not."""
     injector = Injector(running, options.seed, options.interval)
     stop = asyncio.Event()
-    async with talking(running, options) as talkers:
+    names = NAMES[: options.people]
+    async with talking(
+        running, Talker, names, PROMPT, seed=options.seed, spoken=options.spoken
+    ) as talkers:
         conversations = [asyncio.create_task(talker.converse(stop)) for talker in talkers]
         network = asyncio.create_task(disturb(talkers, 5 * options.interval, options.seed))
         progress = asyncio.create_task(tell(talkers, injector))
@@ -182,7 +52,7 @@ async def suffer(
             task.cancel()
         stop.set()
         await asyncio.gather(*conversations)
-        await until(lambda: not any(talker.ledger.open for talker in talkers), _ANSWER_PATIENCE)
+        await until(lambda: not any(talker.ledger.open for talker in talkers), ANSWER_PATIENCE)
     return talkers, injector
 
 
@@ -210,7 +80,7 @@ def forgotten(talker: Talker, prompts: Prompts) -> tuple[list[str], list[str]]:
     twice in one. Pure."""
     lacking, twice = [], []
     for at, messages in prompts:
-        if f"You talk with {talker.name}." not in messages[0]["content"]:
+        if PROMPT.format(name=talker.name) not in messages[0]["content"]:
             continue
         said = "\n".join(m["content"] for m in messages if m["role"] == "user")
         answered = [t for t in talker.ledger.turns if t.reply and t.reply.at < at - _SETTLE]

@@ -8,9 +8,11 @@ import random
 
 import pytest
 
-from benchmarks.chaos import Talker, forgotten, next_answers
+from benchmarks.chaos import PROMPT, forgotten, next_answers
 from benchmarks.faults import Deaths, plan
+from benchmarks.isolation import leaks, named
 from benchmarks.ledger import Ledger, Turn, Wire
+from benchmarks.talkers import Talker
 from whisper_live.client import Event, Failure, Notice, ReplyText, Segment, Transcript
 
 
@@ -124,7 +126,7 @@ def test_what_a_prompt_lacks_and_what_stands_twice_in_it() -> None:
         talker.ledger.take(reply(number, at=number))
 
     def prompt(*asked: str, name: str = "Heron") -> list[dict[str, str]]:
-        system = {"role": "system", "content": f"You talk with {name}."}
+        system = {"role": "system", "content": PROMPT.format(name=name)}
         return [system, *({"role": "user", "content": text} for text in asked)]
 
     now = "Heron asks number 3: Why?"
@@ -134,3 +136,19 @@ def test_what_a_prompt_lacks_and_what_stands_twice_in_it() -> None:
     assert forgotten(talker, [(9.0, prompt(*questions, now, now))]) == ([], [now])
     assert forgotten(talker, [(1.2, prompt(now))]) == ([], [])  # it was answered only just now
     assert forgotten(talker, [(9.0, prompt(name="Otter"))]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("My favorite word is Pineapple!", {"pineapple"}),
+        ("Elephants, and a volcano's smoke: volcanoes.", {"elephant", "volcano"}),
+        ("An apple. Helicopter", {"helicopter"}),
+        ("{'text': ' umbrella', 'at': 0.0}", {"umbrella"}),
+        ("Nothing of the kind.", set()),
+    ],
+)
+def test_a_pass_phrase_is_found_where_it_is_said(text: str, found: set[str]) -> None:
+    assert named(text) == found
+    others = found - {"pineapple"}
+    assert bool(leaks("pineapple", [("reply", text)])) == bool(others)
