@@ -257,6 +257,8 @@ def _language_model(settings: Settings, machine: Machine) -> Pick:
 def _voice(settings: Settings, machine: Machine) -> Pick:
     if settings.tts_backend != AUTO:
         return _named(VOICES, settings.tts_backend, machine, "--tts_backend")
+    if settings.voice != Settings.voice and not _missing(VOICES["piper"], machine):
+        return Pick("piper", "as --voice says")
     if machine.gpu and not _missing(VOICES["whisperspeech"], machine):
         return Pick("whisperspeech", _place(machine))
     if _missing(VOICES["piper"], machine):

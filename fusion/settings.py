@@ -70,7 +70,10 @@ class Settings:
         old="transcriber",
     )
     whisper_model: str = _setting(
-        "tiny.en", "models", "faster-whisper model: a name of the model table, a folder or a hub id"
+        "tiny.en",
+        "models",
+        "faster-whisper model: a name of the model table, a usual one (small, large-v3-turbo), a "
+        "folder or a hub id",
     )
     llm_backend: str = _setting(
         AUTO,
@@ -97,7 +100,10 @@ class Settings:
         old="voice_library",
     )
     voice: str = _setting(
-        "en_US-joe-medium", "models", "Piper voice: a name of the model table or an .onnx file"
+        "en_US-joe-medium",
+        "models",
+        "Piper voice: a name of the model table, a usual one (de_DE-thorsten-medium) or an .onnx "
+        "file",
     )
     cache: str = _setting(
         str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "whisperfusion")),

@@ -38,7 +38,7 @@ def refusal(**settings: Any) -> str:
         ({"llm": "smollm3"}, "There is no llm model 'smollm3': give one of smollm2-135m"),
         ({"llm": "smollm2-135M.gguf"}, "There is no llm model 'smollm2-135M.gguf': give"),
         ({"llm": "owner/repository"}, "the file is missing: write owner/repository:FILE."),
-        ({"whisper_model": "tiny"}, "There is no whisper model 'tiny': give one of tiny.en, base"),
+        ({"whisper_model": "tinn"}, "There is no whisper model 'tinn': give one of tiny.en, base"),
         ({"voice": ""}, "There is no voice model '': give one of en_US-joe-medium"),
         ({"openai_url": "localhost:8000"}, "--openai_url localhost:8000 is no address: write it"),
         ({"openai_url": "http://a:b/v1"}, "--openai_url http://a:b/v1 is no address: write it"),

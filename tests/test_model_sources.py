@@ -214,7 +214,7 @@ def test_when_neither_source_is_reached_the_sentence_names_both(tmp_path: Path) 
     sentence = result.stderr.splitlines()[-1]
     assert sentence.startswith(
         "The model smart-turn-v3.2 could not be fetched (package registry: no connection for "
-        "pipecat-ai==1.14.0; Hugging Face hub: no connection for pipecat-ai/smart-turn-v3): "
+        "pipecat-ai==1.14.0; Hugging Face hub: cannot be reached): "
         "connect this machine to the network"
     )
     assert "Traceback" not in result.stderr

@@ -12,7 +12,7 @@ import pytest
 from fusion import command_line
 from fusion.errors import EXIT_CONFIGURATION, ConfigurationError
 from fusion.models import __main__ as command
-from fusion.models import lookup, table
+from fusion.models import lookup, table, usual_names
 from fusion.models.__main__ import main as models_command
 from fusion.models.llms import LLMS
 from fusion.models.sources import KINDS, LLM, TURN, VOICE, WHISPER, Model
@@ -119,7 +119,11 @@ def test_resolve_fetches_hub_names_once(hub_files: HubFiles, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "kind", "sentence"),
     [
-        ("nix", VOICE, r"^There is no voice model 'nix': give one of en_US-joe-medium, the path"),
+        (
+            "nix",
+            VOICE,
+            r"^There is no voice model 'nix': give one of en_US-joe-medium, a usual name ",
+        ),
         ("tiny.en", LLM, r"^There is no llm model 'tiny\.en': give one of smollm2-135m"),
         ("", LLM, r"^There is no llm model '': give one of"),
         ("/no/such.gguf", LLM, r"^There is no llm model '/no/such\.gguf'"),
@@ -134,6 +138,53 @@ def test_what_cannot_be_resolved_is_one_sentence(
     with pytest.raises(ConfigurationError, match=sentence) as caught:
         lookup.resolve(name, kind, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_voices_and_whispers_sizes_go_by_their_usual_names(
+    hub_files: HubFiles, tmp_path: Path
+) -> None:
+    thorsten = "de/de_DE/thorsten/medium/de_DE-thorsten-medium.onnx"
+    hub_files["rhasspy/piper-voices", "main", thorsten] = b"onnx"
+    hub_files["rhasspy/piper-voices", "main", f"{thorsten}.json"] = b"{}"
+    hub_files["mobiuslabsgmbh/faster-whisper-large-v3-turbo", "main", "model.bin"] = b"bin"
+    voice = lookup.resolve("de_DE-thorsten-medium", VOICE, tmp_path)
+    assert voice.name == "de_DE-thorsten-medium.onnx"
+    assert voice.with_name(f"{voice.name}.json").read_bytes() == b"{}"
+    whisper = lookup.resolve("large-v3-turbo", WHISPER, tmp_path)
+    assert (whisper / "model.bin").read_bytes() == b"bin"
+    with pytest.raises(ConfigurationError, match=r"no repository rhasspy/piper-voices there"):
+        lookup.resolve("de_DE-nobody-low", VOICE, tmp_path)
+    hub_files.clear()  # out of reach: what was fetched is there, and the rest is one sentence
+    assert lookup.resolve("de_DE-thorsten-medium", VOICE, tmp_path) == voice
+    with pytest.raises(
+        ConfigurationError,
+        match=r"model small is neither .*\(no connection for Systran/faster-whisper-small\)",
+    ):
+        lookup.resolve("small", WHISPER, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("en_GB-southern_english_female-low", "en/en_GB/southern_english_female/low"),
+        ("nl_BE-rdh-x_low", "nl/nl_BE/rdh/x_low"),
+        ("es_MX-ald-medium", "es/es_MX/ald/medium"),
+    ],
+)
+def test_where_the_hub_has_a_voice(name: str, path: str) -> None:
+    assert usual_names.hub_name(name, VOICE) == f"rhasspy/piper-voices:{path}/{name}.onnx"
+    assert usual_names.hub_name(name, LLM) is None
+    assert usual_names.hub_name(f"../{name}", VOICE) is None
+
+
+def test_whispers_sizes_are_those_that_faster_whisper_knows() -> None:
+    from faster_whisper.utils import _MODELS
+
+    ours = {name: usual_names.hub_name(name, WHISPER) for name in _MODELS}
+    table_has = {model.name for model in table.MODELS if model.kind == WHISPER}
+    assert {name: repo for name, repo in _MODELS.items() if name not in table_has} == {
+        name: repo for name, repo in ours.items() if name not in table_has
+    }
 
 
 def test_a_repository_that_the_hub_does_not_have_is_named(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fusion.models import hub
+
 HubFiles = dict[tuple[str, str, str], bytes]
 """(repository, revision, file) to content. Empty: the hub cannot be reached."""
 
@@ -73,4 +75,5 @@ def install(monkeypatch: pytest.MonkeyPatch) -> HubFiles:
     )
     monkeypatch.setitem(sys.modules, "huggingface_hub", library)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    monkeypatch.setattr(hub, "is_reachable", lambda: bool(held))
     return held

@@ -66,6 +66,7 @@ def cached_file(repository: str, file: str, cache: Path) -> Path:
         )
     except errors:
         pass  # Not there yet. Asking the cache alone first keeps a later start offline and instant.
+    _require_reachable(repository)
     try:
         return Path(hf_hub_download(repo_id=repository, filename=file, cache_dir=cache))
     except errors as error:
@@ -88,10 +89,17 @@ def cached_snapshot(repository: str, patterns: Sequence[str], cache: Path) -> Pa
         )
     except errors:
         pass  # As above.
+    _require_reachable(repository)
     try:
         return Path(snapshot_download(repository, allow_patterns=wanted, cache_dir=cache))
     except errors as error:
         raise HubError(_reason(repository, error)) from error
+
+
+def _require_reachable(repository: str) -> None:
+    """Raise HubError where the hub does not answer: its library would try for a minute, aloud."""
+    if not is_reachable():
+        raise HubError(f"no connection for {repository}")
 
 
 def _errors() -> tuple[type[Exception], ...]:

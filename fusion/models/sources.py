@@ -170,7 +170,7 @@ def from_hub(model: Model, downloads: Path, ready: Path, progress: Progress) -> 
     What came before a download broke off stays in `downloads`, and it goes on from there.
     """
     where = model.hub
-    if model.hub_first and not hub.is_reachable():
+    if not hub.is_reachable():
         raise SourceError("cannot be reached")
     progress(f"{model.name}: fetching {where.repository} ({model.size / 1e6:.0f} MB)")
     folder = downloads / "hub"
