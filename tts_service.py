@@ -48,6 +48,7 @@ from fusion.serving.health import Health
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service
+from voices.acknowledged import parse_played
 from voices.base import Voice
 from voices.by_language import VoiceByLanguage
 from voices.cost import turn_cost
@@ -63,7 +64,7 @@ logger = logging.getLogger(__name__)
 _WAIT_FOR_KEY = 2.0
 _WAIT_FOR_SESSION = 10.0
 
-# Bytes of a message from an audio client, which has nothing to say.
+# Bytes of a message from an audio client, which has little to say.
 _MOST_HEARD = 4096
 
 
@@ -135,7 +136,8 @@ class SpeechServer:
         spoken_text = SpokenText(message.language, self._languages)
         client = SpeechSession(message, Speeches(spoken_text))
         lead = message.buffer_lead or self._settings.buffer_lead
-        sender = Sender(client, lead, self._report, sent=self._synthesis.wake)
+        patience = self._settings.unread_timeout
+        sender = Sender(client, lead, patience, self._report, sent=self._synthesis.wake)
         client.sender = tasks.start(sender.run(), "sender")
         self._clients[message.session] = client
         tasks.thread("prepare-voice", self._voice.prepare, message.language).start()
@@ -163,29 +165,37 @@ class SpeechServer:
         """Stop speaking at once: whatever of this turn was not sent never will be."""
         broken = client.give_up()
         speech = client.speeches.end(turn)
-        if client.started.buffer_lead is not None:
-            speech = self._as_played(client, speech, turn)
+        speech = self._as_heard(client, speech, turn)
         client.speeches.playout_deadline = 0.0
         said = speech.said if speech is not None else ""
         spoken = said if client.connection is not None or broken is not None else None
         self._report(SpeechEnded(client.session, turn, spoken, time.monotonic()))
         if client.connection is not None and client.keyed:
             client.pending_events.append({"event": "flush", "turn": turn})
-        if speech is not None:
+        if speech is not None and not (speech.end_told and client.started.buffer_lead is None):
             client.last_word = reply_end(speech, interrupted=True)
             if client.connection is not None and client.keyed:
                 client.pending_events.append(client.last_word)
         client.changed.set()
 
     @staticmethod
-    def _as_played(client: SpeechSession, speech: Speech | None, turn: int) -> Speech | None:
-        """What was sent far ahead counts as far as it was played, also once all of it was sent."""
-        last = client.speeches.last
-        if speech is None and last is not None and last.turn == turn:
+    def _as_heard(client: SpeechSession, speech: Speech | None, turn: int) -> Speech | None:
+        """The speech of this turn, cut where its client has come to.
+
+        What was sent far ahead counts as far as it was played, also once all of it was sent.
+        """
+        now, last = time.monotonic(), client.speeches.last
+        runs_ahead = client.started.buffer_lead is not None
+        if runs_ahead and speech is None and last is not None and last.turn == turn:
             speech = last
-        left = client.speeches.playout_deadline - time.monotonic()
-        if speech is not None and left > 0:
-            speech.rewind(max(0.0, speech.seconds_sent - left))
+        if speech is None:
+            return None
+        reached = speech.seconds_sent
+        if runs_ahead:
+            reached -= max(0.0, client.speeches.playout_deadline - now)
+        if client.connection is not None and client.keyed:
+            reached = min(reached, speech.reached(now))
+        speech.rewind(max(0.0, reached))
         return speech
 
     # -- the voice -----------------------------------------------------------------------------
@@ -228,7 +238,16 @@ class SpeechServer:
         else:
             serving = self._serve_key(connection, key)
         with contextlib.suppress(ConnectionClosed):
-            await tasks.first_of(_ignore(connection), serving)
+            await tasks.first_of(self._listen(connection), serving)
+
+    async def _listen(self, connection: ServerConnection) -> None:
+        """Read until the connection closes. What it has played is all that it may say."""
+        with contextlib.suppress(ConnectionClosed):
+            async for message in connection:
+                played = parse_played(message)
+                hearers = (one for one in self._clients.values() if one.connection is connection)
+                if played is not None and (client := next(hearers, None)) is not None:
+                    client.speeches.report_played(played.turn, played.seconds, time.monotonic())
 
     async def _serve_key(self, connection: ServerConnection, key: str) -> None:
         client = await self._find(lambda one: _has_key(one, key), _WAIT_FOR_KEY)
@@ -291,13 +310,6 @@ class SpeechServer:
             "languages": list(self._languages),
             "speakers": speakers,
         }
-
-
-async def _ignore(connection: ServerConnection) -> None:
-    """Read until the connection closes: nothing that an audio client says has a meaning."""
-    with contextlib.suppress(ConnectionClosed):
-        async for _ in connection:
-            pass
 
 
 def _received(connection: ServerConnection) -> Received | None:

@@ -357,6 +357,13 @@ class Settings:
     handshake_timeout: float = _setting(
         10.0, "serving", "seconds to send the headers in, and then the first message", least=0.1
     )
+    unread_timeout: float = _setting(
+        10.0,
+        "serving",
+        "seconds beyond its playing time that sound may stay unread before its client is "
+        "disconnected",
+        least=0.5,
+    )
     audio_burst: float = _setting(
         30.0,
         "serving",

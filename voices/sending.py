@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,8 +18,12 @@ from websockets.exceptions import ConnectionClosed
 
 from fusion import metrics
 from fusion.audio import SPEECH_RATE
+from fusion.logs import about
 from fusion.messages import ClauseSpoken, Message, SessionStarted, SpeechEnded, SpeechStarted
+from voices.acknowledged import Acknowledgements
 from voices.speech import Speech, Speeches, SpokenClause
+
+logger = logging.getLogger(__name__)
 
 NOT_SAYABLE = "This voice cannot say {} writing: it is shown, and left out of the sound."
 FATAL = "The voice fails on these words: they are shown, and left out of the sound."
@@ -25,8 +31,8 @@ UNSPOKEN = "The voice failed, so this reply is not spoken to its end."
 
 _CHUNK = SPEECH_RATE // 10
 
-# A client whose connection takes no data for this long is gone.
-_SEND_TIMEOUT = 10.0
+# Seconds after which sound that is not due yet is looked at again.
+_LONGEST_WAIT = 5.0
 
 
 # Sound waits so long for a connection that is not open yet, or was lost: a change of network and
@@ -62,6 +68,8 @@ class SpeechSession:
     sender: asyncio.Task[None] | None = None
     broken: Interrupted | None = None
     last_word: dict[str, object] | None = None
+    acknowledged: Acknowledgements | None = None
+    """What `connection` has taken."""
     expected: bool = True
     """Whether a connection may still come: until nobody came in time."""
     waiting_since: float | None = None
@@ -80,21 +88,27 @@ class SpeechSession:
         """
         self.release()
         self.connection, self.keyed = connection, keyed
+        self.acknowledged = Acknowledgements(connection, self.changed.set)
         self.expected, self.waiting_since = True, None
         self.released = asyncio.Event()
         self._go_on(received)
         self.changed.set()
         return self.released
 
-    def release(self) -> None:
-        """Play to nobody."""
-        playing = self.speeches.playing
+    def release(self, *, deaf: bool = False) -> None:
+        """Play to nobody. A `deaf` connection counts as far as it took its sound."""
+        playing, now = self.speeches.playing, time.monotonic()
         if self.connection is not None and playing is not None:
-            left = max(0.0, self.speeches.playout_deadline - time.monotonic())
-            if left or not playing.over:
-                self.broken = Interrupted(playing, max(0.0, playing.seconds_sent - left))
+            left = max(0.0, self.speeches.playout_deadline - now)
+            seconds = max(0.0, playing.seconds_sent - left)
+            if self.keyed or deaf:
+                seconds = min(seconds, playing.reached(now))
+            if left or not playing.over or seconds < playing.seconds_sent:
+                self.broken = Interrupted(playing, seconds)
             self.speeches.playout_deadline = 0.0
-        self.connection = None
+        if self.acknowledged is not None:
+            self.acknowledged.close()
+        self.connection = self.acknowledged = None
         self.pending_events.clear()
         self.released.set()
         self.changed.set()
@@ -139,19 +153,22 @@ class Received:
 class Sender:
     """Sends a client its speeches, one after another, at the pace at which they play.
 
-    `buffer_lead` is seconds that sound goes out before it is due, `report` tells the transcription
-    server, `sent` is called when sound went out, as more may be made then.
+    `buffer_lead` is seconds that sound goes out before it is due, `patience` those that it may stay
+    unread beyond its playing time. `report` tells the transcription server, `sent` is called when
+    sound went out, as more may be made then.
     """
 
     def __init__(
         self,
         client: SpeechSession,
         buffer_lead: float,
+        patience: float,
         report: Callable[[Message], object],
         sent: Callable[[], None],
     ) -> None:
         self._client = client
         self._buffer_lead = buffer_lead
+        self._patience = patience
         self._report = report
         self._sent = sent
 
@@ -160,7 +177,7 @@ class Sender:
         changed = self._client.changed
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(changed.wait(), self._patience())
+                await asyncio.wait_for(changed.wait(), self._longest_wait())
             changed.clear()
             while await self._send_next():
                 pass
@@ -171,18 +188,38 @@ class Sender:
         connection, speech = client.connection, client.speeches.current
         if connection is None:
             return self._pass_over(speech)
+        deaf = self._until_deaf() <= 0
         try:
-            return await asyncio.wait_for(self._send_to(connection, speech), _SEND_TIMEOUT)
-        except (ConnectionClosed, asyncio.TimeoutError):
-            if client.connection is connection:
-                client.release()
-            connection.transport.abort()
-            return True
+            if not deaf:
+                timeout = self._playout() - time.monotonic() + self._patience
+                return await asyncio.wait_for(self._send_to(connection, speech), timeout)
+        except asyncio.TimeoutError:
+            deaf = True
+        except ConnectionClosed:
+            pass
+        if deaf:
+            metrics.DROPS.labels("audio client does not read").inc()
+            sentence = "an audio client does not read its sound and is disconnected"
+            logger.warning(sentence, extra=about(client.session))
+        if client.connection is connection:
+            client.release(deaf=deaf)
+        connection.transport.abort()
+        return True
 
-    def _patience(self) -> float | None:
-        """How long to wait for a connection, None where nothing waits for one."""
+    def _until_deaf(self) -> float:
+        """Seconds that the client has left to read what was sent."""
+        acknowledged = self._client.acknowledged
+        if acknowledged is None or acknowledged.due is None:
+            return math.inf
+        return acknowledged.due + self._patience - time.monotonic()
+
+    def _longest_wait(self) -> float | None:
+        """Seconds until a connection that does not come or does not read is given up."""
         client = self._client
-        if client.connection is not None or client.waiting_since is None:
+        if client.connection is not None:
+            left = self._until_deaf()
+            return max(0.0, left) if left < math.inf else None
+        if client.waiting_since is None:
             return None
         return max(0.0, client.patience(time.monotonic()))
 
@@ -224,29 +261,45 @@ class Sender:
             return True
         clause = speech.next_to_send
         if clause is None or not clause.chunks:
-            if speech.over:
-                self._end(speech)
-            return speech.over
+            return speech.over and await self._end(speech)
         early = self._client.speeches.playout_deadline - self._buffer_lead - time.monotonic()
         if early > 0:
             self._client.changed.clear()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._client.changed.wait(), min(early, _SEND_TIMEOUT / 2))
+                await asyncio.wait_for(self._client.changed.wait(), min(early, _LONGEST_WAIT))
         elif not clause.announced:
             self._announce(speech, clause)
         else:
             await self._send_chunk(speech, clause, connection)
         return True
 
-    def _end(self, speech: Speech) -> None:
-        """Say that the reply has no more sound, and whether there should have been some."""
-        self._finish(speech, speech.said)
+    async def _end(self, speech: Speech) -> bool:
+        """Say that the reply has no more sound, and whether there should have been some.
+
+        It was spoken once the client has taken it. False while that is not known.
+        """
+        if speech.end_told:
+            return await self._finish_when_taken(speech)
+        speech.end_told = True
+        pending = self._client.pending_events
         if speech.failed:
             # An error as on the other port, and an event as all that is said on this one.
             error = {"event": "error", "status": "ERROR", "message": UNSPOKEN}
-            self._client.pending_events.append({**error, "turn": speech.turn})
-        assert self._client.last_word is not None
-        self._client.pending_events.append(self._client.last_word)
+            pending.append({**error, "turn": speech.turn})
+        pending.append(reply_end(speech, interrupted=False))
+        return True
+
+    async def _finish_when_taken(self, speech: Speech) -> bool:
+        if speech.all_taken:
+            self._finish(speech, speech.said)
+            return True
+        await self._ask(speech)
+        return False
+
+    async def _ask(self, speech: Speech) -> None:
+        """Ask how much of the sound was taken."""
+        if self._client.acknowledged is not None:
+            await self._client.acknowledged.ask(speech, self._playout())
 
     def _announce(self, speech: Speech, clause: SpokenClause) -> None:
         """Say what the sound that comes next is, and what of the text the voice cannot say."""
@@ -277,12 +330,15 @@ class Sender:
         await connection.send(chunk.tobytes())
         if first:
             self._report_start(speech, clause)
+        await self._ask(speech)
 
     async def _send_whole(self, speech: Speech, connection: ServerConnection) -> bool:
         """For clients of the original: the whole reply as one message and no text."""
         if not speech.text_complete or not all(clause.finished for clause in speech.clauses):
             return False
         spoken = [clause for clause in speech.clauses if clause.chunks]
+        if not spoken:
+            return await self._finish_when_taken(speech)
         begins_at = self._playout()
         for clause in spoken:
             self._report_clause(speech, clause, begins_at)
@@ -290,12 +346,10 @@ class Sender:
         sound = [
             speech.take(clause, clause.samples) for clause in spoken for _ in list(clause.chunks)
         ]
-        if sound:
-            whole = np.concatenate(sound)
-            self._went_out(len(whole))
-            await connection.send(whole.tobytes())
-            self._report_start(speech, spoken[0])
-        self._finish(speech, speech.said)
+        whole = np.concatenate(sound)
+        self._went_out(len(whole))
+        await connection.send(whole.tobytes())
+        self._report_start(speech, spoken[0])
         return True
 
     def _went_out(self, samples: int) -> None:

@@ -97,8 +97,13 @@ class Speech:
         self.text_complete = False
         self.begun = False
         """Whether the connection that hears it was told that it begins."""
+        self.end_told = False
+        """Whether the connection that hears it was told that it is over."""
         self.sounding = False
         """Whether its first sound was reported, since it begins or goes on."""
+        self.seconds_taken = 0.0
+        """What the client has read of its sound, see `voices/acknowledged.py`."""
+        self._played: tuple[float, float] | None = None
         self._sent: deque[tuple[SpokenClause, NDArray[np.float32]]] = deque()
         self._samples_kept = 0
         self.clauses: list[SpokenClause] = []
@@ -150,10 +155,28 @@ class Speech:
             clause.give_back(chunk[-count:])
             self._samples_kept -= count
             again -= count
+        self.seconds_taken = self.seconds_sent
+        self._played = None
+
+    def report_played(self, seconds: float, now: float) -> None:
+        """A client says how many seconds of it were played."""
+        self._played = seconds, now
+
+    def reached(self, now: float) -> float:
+        """Seconds of it that the client took and, where it tells that, has played."""
+        if self._played is None:
+            return self.seconds_taken
+        seconds, at = self._played
+        return min(self.seconds_taken, seconds + now - at)
+
+    @property
+    def all_taken(self) -> bool:
+        """Whether the client has read all that was sent."""
+        return self.seconds_taken >= self.seconds_sent
 
     def announce_again(self) -> None:
         """A new connection hears it: tell it what is said."""
-        self.begun = self.sounding = False
+        self.begun = self.sounding = self.end_told = False
         if self.next_to_send is not None:
             self.next_to_send.announced = False
 
@@ -265,6 +288,11 @@ class Speeches:
         """The speech that a client plays, or has played last: begun, and possibly all sent."""
         current = self.current
         return current if current is not None and current.seconds_sent else self.last
+
+    def report_played(self, turn: int, seconds: float, now: float) -> None:
+        """A client says how far it has played a reply."""
+        if self.playing is not None and self.playing.turn == turn:
+            self.playing.report_played(seconds, now)
 
     def play_again(self, speech: Speech, seconds: float) -> bool:
         """Let what follows so many seconds of a speech go out again; False if nothing does."""

@@ -24,8 +24,12 @@ PURPOSES = {"transcription": "transcription", "speech": "speech", "web": "the we
 
 # A client whose audio waits for its turn still has to get its keepalive through: what lies between
 # it and us must be little, as a pong comes behind all of it.
-_QUEUED_MESSAGES = 4
+QUEUED_MESSAGES = 4
 _RECEIVE_BUFFER = 1 << 17
+
+# What the system holds for a client that does not read: grown as Linux likes to, it hides half a
+# minute of sound from what waits for the client, a relay before all.
+_SEND_BUFFER = 1 << 17
 
 ConnectionHandler = Callable[[ServerConnection, AccessPolicy], Awaitable[None]]
 
@@ -53,6 +57,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
             # given ones, and small messages then wait up to 40 ms for those before them to be
             # acknowledged.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             listeners.append(listener)
         unless_all_are_open.pop_all()
@@ -147,7 +152,7 @@ async def open_port(
             process_request=access.process_request,
             compression=None,
             max_size=max_size,
-            max_queue=_QUEUED_MESSAGES,
+            max_queue=QUEUED_MESSAGES,
         )
         for listener in open_listeners(settings, purpose)
     ]

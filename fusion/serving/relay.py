@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from fusion import tasks
 from fusion.serving.hosts import loopback
 from fusion.serving.limits import Connections
+from fusion.serving.ports import QUEUED_MESSAGES
 from fusion.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class Relay:
             compression=None,
             proxy=None,
             max_size=None,  # an old client gets a whole reply as one message
+            max_queue=QUEUED_MESSAGES,
             open_timeout=self._settings.handshake_timeout,
         )
 
