@@ -63,6 +63,7 @@ AUDIO = _counter("audio_seconds", "Audio in and out.", "direction")
 DROPS = _counter("drops", "What was given up, by reason.", "reason")
 QUEUE_DEPTH = _gauge("queue_depth", "What waits in a queue.", "queue")
 QUEUE_SECONDS = _histogram("queue_seconds", "How long it had waited.", _SECONDS, "queue")
+TASKS = _gauge("tasks", "Tasks of a process's event loop.", "process")
 
 _model = ("", "")
 

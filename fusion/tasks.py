@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
+from fusion import metrics
+
 logger = logging.getLogger(__name__)
+
+_COUNT_INTERVAL = 1.0
 
 T = TypeVar("T")
 
@@ -28,9 +33,19 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
     async def watched() -> None:
         asyncio.get_running_loop().set_exception_handler(_unexpected)
+        counting = start(_count(), "counting")
         await main
+        counting.cancel()
 
     asyncio.run(watched())
+
+
+async def _count() -> None:
+    """Let a monitor see whether tasks are left behind."""
+    tasks = metrics.TASKS.labels(multiprocessing.current_process().name)
+    while True:
+        tasks.set(len(asyncio.all_tasks()))
+        await asyncio.sleep(_COUNT_INTERVAL)
 
 
 def start(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

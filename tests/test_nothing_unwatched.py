@@ -33,7 +33,7 @@ SILENCE = np.zeros(SAMPLE_RATE, np.float32)
 
 
 # What has no task or thread of its own ends where its result is looked at.
-ENDS_IN = {"load": "main thread", "turn detector": "event loop", "voice": "event loop"}
+ENDS_IN = {"load": "main thread", "turn detector": "turn-detector", "voice": "event loop"}
 
 
 class Program:

@@ -45,7 +45,8 @@ class Acknowledgements:
             return
         self.due = due
         seconds = speech.seconds_sent
-        pong = asyncio.ensure_future(await self._connection.ping())
+        pong = await self._connection.ping()
+        assert isinstance(pong, asyncio.Future)  # as websockets documents
         pong.add_done_callback(partial(self._answered, speech, seconds))
 
     def close(self) -> None:

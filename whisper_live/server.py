@@ -13,9 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +47,7 @@ from whisper_live.loading import load, load_turn_detector, turn_cost
 from whisper_live.places import Places
 from whisper_live.scheduler import Job, Scheduler
 from whisper_live.transcribers.base import Transcriber, TranscriptionRequest
-
-if TYPE_CHECKING:
-    from whisper_live.smart_turn import SmartTurn
+from whisper_live.turn_detection import TurnDetection, TurnDetector
 
 logger = logging.getLogger(__name__)
 
@@ -73,21 +69,22 @@ class TranscriptionServer:
         settings: Settings,
         status: ServiceStatus,
         transcriber: Transcriber,
-        turn_detector: SmartTurn | None,
+        turn_detector: TurnDetector | None,
         language_model: Outbox,
         voice: Outbox,
     ) -> None:
         self._settings = settings
         self._status = status
         self._transcriber = transcriber
-        self._turn_detector = turn_detector
         self._language_model = language_model
         self._voice = voice
         self._clients: dict[str, TranscriptionConnection] = {}
         self._places = Places(settings.max_clients, settings.max_connection_time)
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(transcriber, self._transcribed, self._live_dropped)
-        self._turn_detections = ThreadPoolExecutor(1, thread_name_prefix="turn-detector")
+        self._turn_detection = None
+        if turn_detector is not None:
+            self._turn_detection = TurnDetection(turn_detector, self._turn_predicted)
         self._neighbours = {Service.LANGUAGE_MODEL: language_model, Service.VOICE: voice}
         self._restart_counts = {each: status.restart_count(each) for each in self._neighbours}
         self._model_status: ModelStatus | None = None
@@ -225,6 +222,8 @@ class TranscriptionServer:
         del self._clients[client.identity]
         logger.info("the session ends", extra=about(client.identity))
         self._scheduler.forget(client.identity)
+        if self._turn_detection is not None:
+            self._turn_detection.forget(client.identity)
         if client.hello.reply:
             self._language_model.offer(SessionEnded(client.identity))
             self._voice.offer(SessionEnded(client.identity))
@@ -288,7 +287,8 @@ class TranscriptionServer:
             elif isinstance(event, Transcribe):
                 self._scheduler.submit(self._job(client, event))
             elif isinstance(event, PredictTurn):
-                self._predict_turn(client, event)
+                if self._turn_detection is not None:
+                    self._turn_detection.ask(client.identity, event)
             elif isinstance(event, ToLanguageModel):
                 client.note(event.message)
                 self._to_language_model(event.message)
@@ -317,23 +317,17 @@ class TranscriptionServer:
         if not self._voice.offer(message) and isinstance(message, Commit):
             self.handle(SpeechEnded(message.session, message.turn, None, time.monotonic()))
 
-    def _predict_turn(self, client: TranscriptionConnection, event: PredictTurn) -> None:
-        if self._turn_detector is None:
-            return
-        work = self._turn_detections.submit(self._turn_detector.probability, event.audio)
+    def _turn_predicted(self, session: str, question: PredictTurn, probability: float) -> None:
+        """In the turn detector's thread."""
 
         def deliver() -> None:
-            if work.cancelled() or client.identity not in self._clients:
-                return
-            try:
-                probability = work.result()
-            except ModelError as error:
-                logger.error("%s", error)
-                return  # the turn ends after --wait_unfinished
-            events = client.session.turn_predicted(event.revision, probability, time.monotonic())
-            self._carry_out(client, events)
+            client = self._clients.get(session)
+            if client is not None:
+                now = time.monotonic()
+                events = client.session.turn_predicted(question.revision, probability, now)
+                self._carry_out(client, events)
 
-        work.add_done_callback(lambda _: tasks.call_in(self._loop, deliver))
+        tasks.call_in(self._loop, deliver)
 
     def _transcribed(self, job: Job, text: str | None, provisional: bool) -> None:
         """In a worker thread of the scheduler."""
@@ -405,7 +399,8 @@ class TranscriptionServer:
     async def close(self) -> None:
         await take_leave(list(self._clients.values()))
         self._scheduler.close()
-        self._turn_detections.shutdown(wait=False, cancel_futures=True)
+        if self._turn_detection is not None:
+            self._turn_detection.close()
         self._transcriber.close()
 
 

@@ -1,0 +1,101 @@
+"""Asks the turn detector for all sessions, one at a time, in a thread of its own.
+
+A question holds seconds of audio, and speech with many short pauses asks faster than the detector
+answers. So a session has one question at most: a newer one takes the place of the one that waits,
+which nobody wants answered any more, and what a session asked goes with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion import metrics, tasks
+from fusion.errors import ModelError
+from whisper_live.events import PredictTurn
+
+logger = logging.getLogger(__name__)
+
+# Seconds after which the thread looks whether it is still wanted.
+_WAIT = 1.0
+
+
+class TurnDetector(Protocol):
+    """What is asked: the probability, 0 to 1, that the person is done."""
+
+    def probability(self, audio: NDArray[np.float32]) -> float: ...
+
+
+class TurnDetection:
+    """The sessions' questions. Safe to call from several threads.
+
+    `answered(session, question, probability)` is called in the thread, and not for a question that
+    failed: its turn ends after the longest silence. Any error but a ModelError ends the process.
+    """
+
+    def __init__(
+        self, detector: TurnDetector, answered: Callable[[str, PredictTurn, float], None]
+    ) -> None:
+        self._detector = detector
+        self._answered = answered
+        self._changed = threading.Condition()
+        self._waiting: dict[str, tuple[PredictTurn, float]] = {}  # who asked first comes first
+        self._closed = False
+        self._thread = tasks.thread("turn-detector", self._work)
+        self._thread.start()
+
+    def ask(self, session: str, question: PredictTurn) -> None:
+        """Queue a question, in the place of one of this session that waits."""
+        with self._changed:
+            if session in self._waiting:
+                metrics.DROPS.labels("newer turn detection").inc()
+            asked_at = self._waiting.get(session, (None, time.monotonic()))[1]
+            self._waiting[session] = question, asked_at
+            self._count()
+            self._changed.notify_all()
+
+    def forget(self, session: str) -> None:
+        """The session is over."""
+        with self._changed:
+            self._waiting.pop(session, None)
+            self._count()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def _count(self) -> None:
+        metrics.QUEUE_DEPTH.labels("turn detections").set(len(self._waiting))
+
+    def _take(self) -> tuple[str, PredictTurn] | None:
+        """The next question; None at the end."""
+        with self._changed:
+            while not self._closed:
+                if self._waiting:
+                    session = next(iter(self._waiting))
+                    question, asked_at = self._waiting.pop(session)
+                    waited = time.monotonic() - asked_at
+                    metrics.QUEUE_SECONDS.labels("turn detections").observe(waited)
+                    self._count()
+                    return session, question
+                self._changed.wait(_WAIT)
+            return None
+
+    def _work(self) -> None:
+        while (taken := self._take()) is not None:
+            session, question = taken
+            try:
+                probability = self._detector.probability(question.audio)
+            except ModelError as error:
+                logger.error("%s", error)
+            else:
+                self._answered(session, question, probability)
+            del taken, question  # audio that nobody needs while nothing is asked
