@@ -28,6 +28,7 @@ from fusion.errors import ModelError
 from fusion.links import Links
 from fusion.logs import about
 from fusion.messages import (
+    AudioKeyChanged,
     Commit,
     Interruption,
     Message,
@@ -53,6 +54,7 @@ from voices.base import Voice
 from voices.by_language import VoiceByLanguage
 from voices.cost import turn_cost
 from voices.crash_record import SIZE, CrashRecord
+from voices.pairing import NEAR, KeylessConnection, choose
 from voices.sending import Received, Sender, SpeechSession, reply_end
 from voices.speech import Speech, Speeches, SpokenClause
 from voices.spoken_text import SpokenText
@@ -60,9 +62,10 @@ from voices.synthesis import Synthesis
 
 logger = logging.getLogger(__name__)
 
-# An audio connection may come before its session; it waits this long for it.
+# An audio connection may come before its session; it waits this long for it, and looks so often
+# whether one of those that are there has become its own.
 _WAIT_FOR_KEY = 2.0
-_WAIT_FOR_SESSION = 10.0
+_LOOK_AGAIN = 0.25
 
 # Bytes of a message from an audio client, which has little to say.
 _MOST_HEARD = 4096
@@ -229,12 +232,13 @@ class SpeechServer:
 
     async def handle_connection(self, connection: ServerConnection, access: AccessPolicy) -> None:
         """Serve one audio connection until it closes."""
-        if not access.accepts_token(query(connection, "token")):
+        caller = access.identify(connection)
+        if caller is None:
             await connection.close(1008, "the token is missing or wrong")
             return
         key = query(connection, "key")
         if key is None:
-            serving = self._serve_address(connection, access.client_address(connection))
+            serving = self._serve_address(connection, caller.address)
         else:
             serving = self._serve_key(connection, key)
         with contextlib.suppress(ConnectionClosed):
@@ -250,10 +254,12 @@ class SpeechServer:
                     client.speeches.report_played(played.turn, played.seconds, time.monotonic())
 
     async def _serve_key(self, connection: ServerConnection, key: str) -> None:
-        client = await self._find(lambda one: _has_key(one, key), _WAIT_FOR_KEY)
+        client = await self._find(lambda _: self._with_key(key), _WAIT_FOR_KEY)
         if client is None:
             await connection.close(1008, "no session has this key; it is in SERVER_READY")
             return
+        client.audio_key = secrets.token_urlsafe(18)
+        self._report(AudioKeyChanged(client.session, client.audio_key))
         await self._attend(client, connection, keyed=True, received=_received(connection))
         if client.session in self._clients:
             await connection.close(1001, "another connection took this one's place")
@@ -262,24 +268,32 @@ class SpeechServer:
 
     async def _serve_address(self, connection: ServerConnection, address: str) -> None:
         """For old clients, which may keep one audio connection over several sessions."""
-        patience = _WAIT_FOR_SESSION
-        while client := await self._find(lambda one: _unheard_at(one, address), patience):
+        keyless = KeylessConnection(address, time.monotonic())
+        patience = NEAR
+        while client := await self._find(lambda now: self._choose(keyless, now), patience):
+            keyless.played.add(client.session)
             await self._attend(client, connection, keyed=False)
             patience = self._settings.max_connection_time
         reason = "no session without audio at this address; connect to port 6006 first"
         await connection.close(1008, reason)
 
+    def _choose(self, keyless: KeylessConnection, now: float) -> SpeechSession | None:
+        return choose(keyless, self._clients.values(), now)
+
+    def _with_key(self, key: str) -> SpeechSession | None:
+        return next((one for one in self._clients.values() if _has_key(one, key)), None)
+
     async def _find(
-        self, fits: Callable[[SpeechSession], bool], timeout: float
+        self, look: Callable[[float], SpeechSession | None], timeout: float
     ) -> SpeechSession | None:
-        """The oldest session that fits, waiting for one to come."""
+        """The session that `look` finds at a time, waiting for one to come."""
         deadline = time.monotonic() + timeout
         while True:
-            client = next((client for client in self._clients.values() if fits(client)), None)
-            left = deadline - time.monotonic()
+            now = time.monotonic()
+            client, left = look(now), deadline - now
             if client is not None or left <= 0:
                 return client
-            await asyncio.wait({self._arrival}, timeout=left)
+            await asyncio.wait({self._arrival}, timeout=min(left, _LOOK_AGAIN))
 
     async def _attend(
         self,
@@ -323,13 +337,7 @@ def _received(connection: ServerConnection) -> Received | None:
 
 
 def _has_key(client: SpeechSession, key: str) -> bool:
-    return secrets.compare_digest(client.started.audio_key.encode(), key.encode())
-
-
-def _unheard_at(client: SpeechSession, address: str) -> bool:
-    started = client.started
-    free = client.connection is None and not client.keyed and not started.knows_keys
-    return free and started.address == address
+    return secrets.compare_digest(client.audio_key.encode(), key.encode())
 
 
 async def _serve(settings: Settings, links: Links, stop: threading.Event) -> None:

@@ -15,6 +15,7 @@ from fusion.models.llms import LLMS
 from fusion.models.sources import LLM, VOICE, WHISPER
 from fusion.selection import Choice, model_name
 from fusion.serving.ports import PURPOSES, open_listeners
+from fusion.serving.tokens import Tokens
 from fusion.settings import AUTO, Settings
 
 KINDS = {"faster_whisper": WHISPER, "llama_cpp": LLM, "piper": VOICE}
@@ -28,6 +29,7 @@ def check(settings: Settings, choice: Choice) -> None:
     """Raise ConfigurationError, with the sentence, for the first thing that cannot work."""
     check_addresses(settings, choice)
     check_clients(settings, choice)
+    Tokens(settings)
     check_models(settings, choice)
     check_ports(settings)
 

@@ -19,7 +19,11 @@ FORMATS = ("text", "json")
 CHATTY = ("websockets", "httpx", "httpcore", "faster_whisper", "uvicorn.access")
 
 # A library's traceback may hold the address that a client asked for.
-_SECRET = re.compile(r"\b((?:token|key|audio_key|resume_key)=)[^&\s\"']+")
+_SECRET = re.compile(
+    r"(\b(?:(?:token|key|audio_key|resume_key)=|(?:whisperfusion-token|openai-insecure-api-key)\.)"
+    r"|\bBearer )[^&\s,\"']+",
+    re.IGNORECASE,
+)
 
 # What is quoted in a sentence for a client may be the client's own words.
 _QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'|“[^”]*”")

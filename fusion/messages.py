@@ -47,6 +47,14 @@ class SessionChanged:
 
 
 @dataclass(frozen=True)
+class AudioKeyChanged:
+    """To the transcription server: an audio connection took the key, and the next needs another."""
+
+    session: str
+    audio_key: str
+
+
+@dataclass(frozen=True)
 class Wish:
     """What a client asks of one reply, beside what holds for its session.
 
@@ -226,6 +234,7 @@ Message = (
     SessionStarted
     | SessionChanged
     | SessionEnded
+    | AudioKeyChanged
     | Prefill
     | Speculation
     | Commit

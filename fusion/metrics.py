@@ -43,7 +43,7 @@ def _histogram(name: str, help: str, buckets: tuple[float, ...], *labels: str) -
 
 
 SESSIONS = _gauge("sessions", "Sessions now, those of clients that may come back among them.")
-CONNECTS = _counter("connects", "Sessions that began.")
+CONNECTS = _counter("connects", "Sessions that began, by the name of their token.", "token_name")
 TURNS = _counter("turns", "Turns that were committed.")
 REPLIES = _counter("replies", "Replies that ended: complete or interrupted.", "end")
 ERRORS = _counter("errors", "Errors that clients were told, by kind.", "kind")

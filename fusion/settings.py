@@ -395,6 +395,9 @@ class Settings:
         "", "serving", "comma-separated addresses or networks whose X-Forwarded-For is believed"
     )
     token: str = _setting("", "serving", "secret that every client must send; empty: none")
+    token_file: str = _setting(
+        "", "serving", "file of tokens, one in each line after its name, each of which lets in"
+    )
     tls: bool = _setting(False, "serving", "serve https and wss, with a certificate made here")
     tls_certificate: str = _setting("", "serving", "certificate file (PEM) for --tls")
     tls_key: str = _setting("", "serving", "key file (PEM) for --tls")

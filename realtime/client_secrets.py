@@ -20,6 +20,8 @@ class ClientSecret:
     value: str
     expires_at: int
     config: SessionConfig
+    token: str = ""
+    """The server's, that who made the key had shown."""
 
 
 class ClientSecrets:
@@ -28,17 +30,20 @@ class ClientSecrets:
     def __init__(self) -> None:
         self._known: dict[str, ClientSecret] = {}
 
-    def make(self, wanted: object, config: SessionConfig, now: float) -> ClientSecret:
+    def make(
+        self, wanted: object, config: SessionConfig, now: float, token: str = ""
+    ) -> ClientSecret:
         """A key for one configuration of a session. Raises RealtimeError.
 
-        `wanted` is the body of the request; `now` the time of day, seconds since 1970.
+        `wanted` is the body of the request, made by who showed `token`; `now` the time of day,
+        seconds since 1970.
         """
         if not isinstance(wanted, dict):
             raise RealtimeError("The body has to be a JSON object.", "invalid_value")
         if (session := wanted.get("session")) is not None:
             config = config.updated(session, voice_is_fixed=False)
         secret = ClientSecret(
-            f"ek_{secrets.token_urlsafe(24)}", int(now) + _seconds(wanted), config
+            f"ek_{secrets.token_urlsafe(24)}", int(now) + _seconds(wanted), config, token
         )
         self._known = {each.value: each for each in self._known.values() if each.expires_at > now}
         while len(self._known) >= _MOST:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import time
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,10 +26,11 @@ from fusion.links import Links
 from fusion.serving import web
 from fusion.serving.access import AccessPolicy
 from fusion.serving.health import Health
-from fusion.serving.hosts import loopback
+from fusion.serving.hosts import loopback_host
 from fusion.serving.limits import Connections
 from fusion.serving.relay import forwarded_for
-from fusion.serving.tls import loopback_context
+from fusion.serving.tls import Loopback
+from fusion.serving.tokens import shown_in
 from fusion.settings import Settings
 from realtime.bridge import BUFFER_LEAD, Bridge
 from realtime.client_secrets import ClientSecrets
@@ -61,13 +61,7 @@ class RealtimeEndpoint:
         self._links = links
         self._access = AccessPolicy(settings, Health(links.status))
         self._secrets = ClientSecrets()
-        self._server = Server(
-            loopback(settings.host),
-            settings.transcription_port,
-            settings.speech_port,
-            settings.token,
-            context=loopback_context(settings),
-        )
+        self._loopback = Loopback(settings)
 
     def routes(self, connections: Connections) -> list[BaseRoute]:
         """What the web port serves for it."""
@@ -96,7 +90,8 @@ class RealtimeEndpoint:
         except (ValueError, RecursionError):
             return _error(400, "The body is not JSON.", "invalid_json")
         try:
-            secret = self._secrets.make(body, self._config(_model_of(body)), time.time())
+            config = self._config(_model_of(body))
+            secret = self._secrets.make(body, config, time.time(), self._token(request) or "")
         except RealtimeError as error:
             return _error(400, str(error), error.code, error.param)
         session = {"object": "realtime.session", "id": "", **secret.config.shown()}
@@ -108,15 +103,23 @@ class RealtimeEndpoint:
         if not self._access.accepts_origin(Headers(request.headers)):
             sentence = "Pages of this origin may not connect; see --allowed_origins."
             return _error(403, sentence, "origin_not_allowed")
-        if not self._access.accepts_token(_key(request)):
+        if self._token(request) is None:
             sentence = "The API key is the server's --token; it is missing or wrong."
             return _error(401, sentence, "invalid_api_key")
         return None
 
+    def _token(self, request: HTTPConnection) -> str | None:
+        """The token that whoever asks shows, "" where none is needed; None if they show none."""
+        tokens = self._access.tokens
+        if not tokens:
+            return ""
+        return next((key for key in _keys(request) if tokens.name_of([key]) is not None), None)
+
     # -- over a WebSocket ----------------------------------------------------------------------
 
     async def _realtime(self, connections: Connections, client: WebSocket) -> None:
-        secret = self._secrets.find(_key(client), time.time())
+        now = time.time()
+        secret = next(filter(None, (self._secrets.find(key, now) for key in _keys(client))), None)
         reason = self._links.status.not_ready()
         refusal = self._refusal(client)
         if refusal is not None and secret is not None and refusal.status_code == 401:
@@ -135,13 +138,23 @@ class RealtimeEndpoint:
         await client.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
         config = secret.config if secret else self._config(client.query_params.get("model"))
         with contextlib.suppress(WebSocketDisconnect, ConnectionClosed):
-            await self._serve(client, RealtimeSession(config))
+            token = self._token(client)
+            if token is None and secret is not None:
+                token = secret.token
+            await self._serve(client, RealtimeSession(config), token or "")
 
     def _config(self, model: str | None) -> SessionConfig:
         return SessionConfig(model=model or MODEL)
 
-    async def _serve(self, client: WebSocket, session: RealtimeSession) -> None:
-        server = replace(self._server, forwarded_for=forwarded_for(client))
+    async def _serve(self, client: WebSocket, session: RealtimeSession, token: str) -> None:
+        server = Server(
+            loopback_host(self._settings.host),
+            self._settings.transcription_port,
+            self._settings.speech_port,
+            token,
+            context=self._loopback.context,
+            forwarded_for=forwarded_for(client),
+        )
         try:
             talking = talk(server, uid=session.id, language=None, buffer_lead=BUFFER_LEAD)
             async with talking as pipeline:
@@ -179,14 +192,11 @@ async def _farewell(client: WebSocket, session: RealtimeSession, reason: str, co
     await client.close(code)
 
 
-def _key(request: HTTPConnection) -> str:
-    """The API key: a bearer token, or for browsers, which cannot send one, a subprotocol."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return key.strip()
+def _keys(request: HTTPConnection) -> list[str]:
+    """The API keys that a request shows, as a token or as OpenAI's browsers show theirs."""
     offered = request.scope.get("subprotocols", [])
     keys = [name.removeprefix(_KEY_PROTOCOL) for name in offered if name.startswith(_KEY_PROTOCOL)]
-    return keys[0] if keys else ""
+    return shown_in(Headers(request.headers), request.url.query) + keys
 
 
 def _model_of(body: object) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from fusion.serving.tokens import shown_in
 from whisper_live.client import Server
 
 Script = Callable[[ServerConnection], Awaitable[None]]
@@ -31,6 +32,7 @@ class ScriptedServer:
     greeting: str = '{"uid": "u", "message": "SERVER_READY", "backend": "x", "audio_key": "a key"}'
     hello: dict[str, Any] = field(default_factory=dict)
     speech_paths: list[str] = field(default_factory=list)
+    speech_tokens: list[str] = field(default_factory=list)
     address: Server = field(default_factory=Server)
 
     async def _transcription(self, connection: ServerConnection) -> None:
@@ -43,6 +45,7 @@ class ScriptedServer:
     async def _speech(self, connection: ServerConnection) -> None:
         assert connection.request is not None
         self.speech_paths.append(connection.request.path)
+        self.speech_tokens += shown_in(connection.request.headers, "")
         with contextlib.suppress(ConnectionClosed):
             await self.speech(connection)
 

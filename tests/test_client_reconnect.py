@@ -156,6 +156,30 @@ async def test_the_speech_socket_says_where_to_go_on() -> None:
     assert server.speech_paths == [f"/?key=a+key{place}" for place in places]
 
 
+async def test_each_speech_connection_names_the_key_that_came_last() -> None:
+    async def converse(connection: ServerConnection) -> None:
+        for number in (2, 3):
+            while len(server.speech_paths) < number - 1:
+                await pause()
+            await say(connection, event="audio_key", audio_key=f"k {number}")
+        await connection.wait_closed()
+
+    async def speak(connection: ServerConnection) -> None:
+        await asyncio.sleep(0.2)
+        if len(server.speech_paths) > 1:  # the second was taken by one that broke at once
+            await connection.close(1008, "no session has this key")
+        connection.transport.abort()
+
+    async with (
+        scripted(conversation=converse, speech=speak, greeting=GREETING) as server,
+        talk(server.address) as conversation,
+    ):
+        async for event in conversation.events():
+            assert isinstance(event, Failure)  # keys are nobody else's concern
+            break
+    assert server.speech_paths == ["/?key=k+1", "/?key=k+2", "/?key=k+3"]
+
+
 async def test_a_new_session_is_heard_by_its_own_key() -> None:
     async def converse(connection: ServerConnection) -> None:
         if "resume" not in server.hello:

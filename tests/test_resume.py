@@ -14,7 +14,15 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from fusion.messages import Commit, Message, ReplyEnded, ReplyText, SessionEnded, SessionStarted
+from fusion.messages import (
+    AudioKeyChanged,
+    Commit,
+    Message,
+    ReplyEnded,
+    ReplyText,
+    SessionEnded,
+    SessionStarted,
+)
 from fusion.serving.access import AccessPolicy
 from fusion.serving.health import Health
 from fusion.serving.ports import open_port
@@ -142,12 +150,15 @@ async def test_a_client_that_comes_back_has_its_session_and_the_fate_of_its_turn
         await say(socket, "What time is it?")
         commit = await running.asked()
         assert (await told(socket))["eos"] is True
+        running.server.handle(AudioKeyChanged(commit.session, "the next key"))
+        changed = await told(socket)
+        assert (changed["event"], changed["audio_key"]) == ("audio_key", "the next key")
         socket.transport.abort()
     running.answer(commit, "It is five.")
     async with running.connect(resume=ready["resume_key"]) as (socket, again):
         assert again["message"] == "SERVER_READY"
         assert again["resumed"] is True
-        assert again["audio_key"] == ready["audio_key"]
+        assert again["audio_key"] == "the next key" != ready["audio_key"]
         question, reply = await until_reply(socket)
         assert question["segments"][0]["text"] == " What time is it?"
         assert (reply["llm_output"], reply["turn"]) == (["It is five."], 1)

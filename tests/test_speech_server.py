@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
 from fusion.audio import SPEECH_RATE
 from fusion.errors import ModelError
 from fusion.messages import (
+    AudioKeyChanged,
     Commit,
     Interruption,
     Message,
@@ -92,6 +92,12 @@ class Running:
         self.server.handle(SessionStarted(session, f"key-{session}", address, "en", "", ""))
         await asyncio.sleep(0.1)
 
+    def key(self, session: str) -> str:
+        """The session's latest key."""
+        told = [each for each in self.reports if isinstance(each, AudioKeyChanged)]
+        keys = [each.audio_key for each in told if each.session == session]
+        return keys[-1] if keys else f"key-{session}"
+
     def end(self, session: str) -> None:
         self.server.handle(SessionEnded(session))
 
@@ -102,6 +108,9 @@ class Running:
         self.server.handle(ReplyEnded(session, turn, 1, text, now))
 
     def connect(self, key: str | None = None) -> connect:
+        """Open an audio connection; with `key-` and a session's name it names the latest key."""
+        if key is not None and (session := key.partition("&")[0].removeprefix("key-")):
+            key = key.replace(f"key-{session}", self.key(session), 1)
         query = "" if key is None else f"?key={key}"
         return connect(f"ws://127.0.0.1:{self.port}/{query}", max_size=None, proxy=None)
 
@@ -249,72 +258,6 @@ async def test_text_is_read_in_the_session_s_language(
     assert running.voice.asked == [words]
 
 
-async def test_an_old_client_gets_one_message_a_reply(running: Running) -> None:
-    async with running.connect() as socket:
-        await running.begin("a")
-        running.reply("a", "One two three. Four five six.")
-        assert await whole_reply(socket) == pytest.approx(0.6)
-        await nothing_more(socket)
-
-
-async def test_an_old_client_hears_its_next_session_too(running: Running) -> None:
-    await running.begin("a")
-    async with running.connect() as socket:
-        running.reply("a", "One.")
-        assert await whole_reply(socket) == pytest.approx(0.1)
-        running.end("a")
-        await asyncio.sleep(0.1)
-        await running.begin("b")
-        running.reply("b", "One two.")
-        assert await whole_reply(socket) == pytest.approx(0.2)
-
-
-async def test_a_key_takes_a_session_from_an_old_client(running: Running) -> None:
-    await running.begin("a")
-    async with running.connect() as old:
-        await asyncio.sleep(0.1)
-        async with running.connect("key-a") as keyed:
-            await asyncio.sleep(0.1)
-            running.reply("a", "One.")
-            await messages_until(keyed, "reply_end")
-        await running.begin("b")
-        running.reply("b", "One two.")
-        assert await whole_reply(old) == pytest.approx(0.2)
-
-
-async def test_an_old_client_never_hears_a_session_with_a_key(running: Running) -> None:
-    await running.begin("a")
-    async with running.connect("key-a"):
-        pass
-    async with running.connect() as old:
-        await asyncio.sleep(0.1)
-        running.reply("a", "One.")
-        await nothing_more(old)
-
-
-async def test_an_old_client_hears_nothing_from_elsewhere(running: Running) -> None:
-    await running.begin("a", address="192.0.2.7")
-    async with running.connect() as old:
-        running.reply("a", "One.")
-        await nothing_more(old)
-
-
-async def test_a_second_connection_with_the_key_takes_the_first_ones_place(
-    running: Running,
-) -> None:
-    await running.begin("a")
-    async with running.connect("key-a") as first, running.connect("key-a") as second:
-        with pytest.raises(ConnectionClosed):
-            await messages_until(first, "nothing but the end")
-        assert first.close_code == 1001
-        running.reply("a", "One.")
-        await messages_until(second, "reply_end")
-        running.end("a")
-        with pytest.raises(ConnectionClosed):
-            await messages_until(second, "nothing but the end")
-        assert second.close_code == 1000
-
-
 async def test_nothing_is_heard_after_a_flush(running: Running) -> None:
     await running.begin("a")
     async with running.connect("key-a") as socket:
@@ -450,20 +393,3 @@ async def test_a_client_that_does_not_read_holds_up_nobody(running: Running) -> 
         running.reply("a", "One.")
         await messages_until(socket, "reply_end")
         stuck.transport.abort()
-
-
-async def test_a_session_whose_client_knows_keys_is_never_given_to_one_without(
-    running: Running,
-) -> None:
-    """Not in the moment before its own audio connection comes, either."""
-    async with running.connect() as stranger:
-        started = SessionStarted("a", "key-a", "localhost", "en", "", "", knows_keys=True)
-        running.server.handle(started)
-        await running.begin("b")
-        running.reply("a", "Secret.")
-        running.reply("b", "Public.")
-        await asyncio.wait_for(stranger.recv(), 5)
-        async with running.connect("key-a") as own:
-            await messages_until(own, "reply_end")
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(stranger.recv(), 0.5)

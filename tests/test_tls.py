@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import ipaddress
@@ -107,6 +108,10 @@ def handshake(settings: Settings, trusting: Settings) -> Exception | None:
     trust = tls.loopback_context(trusting)
     assert context is not None
     assert trust is not None
+    return handshake_with(context, trust)
+
+
+def handshake_with(context: ssl.SSLContext, trust: ssl.SSLContext) -> Exception | None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -186,6 +191,48 @@ def test_the_invitation_shows_the_address_and_a_code(
     plain = ready_banner(dataclasses.replace(Settings(), host="127.0.0.1"), 81)
     assert plain == "Ready: open http://127.0.0.1:81/"
     assert page_address(Settings(), "2001:db8::1", 80) == "http://[2001:db8::1]:80/"
+
+
+def shown_certificate(context: ssl.SSLContext) -> bytes:
+    """What a client is shown by a server that listens with a context."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    asking = client.wrap_bio(to_client, to_server)
+    for _ in range(4):
+        for side in (asking, server):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    shown = asking.getpeercert(binary_form=True)
+    assert shown is not None
+    return shown
+
+
+def test_a_renewed_certificate_is_used_without_a_restart(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secured = tls.with_certificate(settings)
+    context, loopback = tls.ssl_context(secured), tls.Loopback(secured)
+    assert context is not None
+    first = shown_certificate(context)
+    certificate, key = Path(secured.tls_certificate), Path(secured.tls_key)
+    elsewhere = dataclasses.replace(settings, cache=str(tmp_path / "elsewhere"))
+    renewed = tls.with_certificate(elsewhere)
+    Path(renewed.tls_key).replace(key)
+    assert shown_certificate(context) == first  # its certificate is on its way
+    Path(renewed.tls_certificate).replace(certificate)
+    second = shown_certificate(context)
+    assert second == ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    assert second != first
+    trust = loopback.context
+    assert trust is not None
+    assert handshake_with(context, trust) is None
+    certificate.write_text("no certificate")
+    assert shown_certificate(context) == second
+    certificate.unlink()
+    assert shown_certificate(context) == second
+    assert loopback.context is trust
 
 
 def test_a_given_certificate_needs_no_warning(settings: Settings, tmp_path: Path) -> None:

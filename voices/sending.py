@@ -73,6 +73,14 @@ class SpeechSession:
     expected: bool = True
     """Whether a connection may still come: until nobody came in time."""
     waiting_since: float | None = None
+    free_since: float = field(default_factory=time.monotonic)
+    """When it was introduced, or lost its connection."""
+    audio_key: str = ""
+    """What the next connection has to name: each takes one, so that an address that somebody has
+    seen opens nothing any more."""
+
+    def __post_init__(self) -> None:
+        self.audio_key = self.audio_key or self.started.audio_key
 
     @property
     def session(self) -> str:
@@ -108,6 +116,8 @@ class SpeechSession:
             self.speeches.playout_deadline = 0.0
         if self.acknowledged is not None:
             self.acknowledged.close()
+        if self.connection is not None:
+            self.free_since = time.monotonic()
         self.connection = self.acknowledged = None
         self.pending_events.clear()
         self.released.set()

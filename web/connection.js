@@ -21,6 +21,8 @@ const BACK_SOON = 4000;
 const RESUME_PATIENCE = 30000; // as long as the server keeps a session whose connection was lost
 const SOUND_PATIENCE = 5000; // as long as it keeps sound for a connection that was lost
 const SPEECH_RATE = 24000;
+const SUBPROTOCOL = "whisperfusion"; // the server answers it where a token is shown in another
+const TOKEN_PROTOCOL = "whisperfusion-token.";
 const STARTING = [502, 503, 504]; // what a proxy answers for a server that is not up yet
 const BACKLOG = 320000; // bytes: ten seconds of sound
 
@@ -44,6 +46,7 @@ export class Connection {
     this.timer = null;
     this.transcription = null;
     this.audio = null;
+    this.audioKey = null; // for the next audio socket: each opens one
     this.resumeKey = null; // of the session, which outlives its connection
     this.forgetting = null; // timer: the session is given up
     this.soundLost = null; // timer: so is its sound
@@ -178,7 +181,7 @@ export class Connection {
   }
 
   connect(attempt) {
-    const socket = new this.WebSocket(this.address.transcription);
+    const socket = new this.WebSocket(this.address.transcription, this.protocols());
     socket.binaryType = "arraybuffer";
     this.transcription = socket;
     this.timer = setTimeout(() => this.giveUp(), CONNECT_TIMEOUT);
@@ -199,6 +202,7 @@ export class Connection {
       if (!current()) return;
       const message = JSON.parse(data);
       if (message.message === "SERVER_READY") this.ready(message);
+      else if (message.event === "audio_key") this.audioKey = message.audio_key;
       else if (message.status === "WAIT" || message.message === "DISCONNECT") ending = message;
       else {
         if (message.status === "ERROR") ending = message;
@@ -217,13 +221,14 @@ export class Connection {
     this.failures = 0;
     if (this.resumeKey !== null && !message.resumed) this.forget(true);
     this.resumeKey = message.resume_key ?? null;
+    this.audioKey = message.audio_key ?? null;
     this.become({ name: "ready", server: message });
   }
 
   /** Let the replies' sound come as well; for this session, once it is ready. */
   openSound() {
     if (this.audio?.readyState === 1) this.handlers.onSoundState(true); // it outlived the other socket
-    else if (!this.audio && this.soundLost === null) this.listen(this.state.server.audio_key, 0);
+    else if (!this.audio && this.soundLost === null) this.listen(0);
   }
 
   ended(code, reason, ending) {
@@ -241,17 +246,22 @@ export class Connection {
     } else this.lost();
   }
 
+  /** Subprotocols that show the token: an address would be written down on the way. */
+  protocols() {
+    const { token } = this.handshake();
+    return token ? [SUBPROTOCOL, TOKEN_PROTOCOL + percentEncoded(token)] : [];
+  }
+
   /** The sound of the replies. It comes back on its own while the conversation goes on. */
-  listen(key, failures) {
+  listen(failures) {
+    const key = this.audioKey;
     const url = new URL(this.address.audio);
     url.searchParams.set("key", key);
-    const { token } = this.handshake();
-    if (token) url.searchParams.set("token", token);
     if (this.incoming !== null) {
       url.searchParams.set("turn", this.incoming.turn);
       url.searchParams.set("received", (this.incoming.samples / SPEECH_RATE).toFixed(4));
     }
-    const socket = new this.WebSocket(url.href);
+    const socket = new this.WebSocket(url.href, this.protocols());
     socket.binaryType = "arraybuffer";
     this.audio = socket;
     const current = () => this.audio === socket;
@@ -271,14 +281,14 @@ export class Connection {
     };
     socket.onclose = ({ code }) => {
       if (!current()) return;
-      if (code === REFUSED) {
+      if (code === REFUSED && key === this.audioKey) {
         this.dropSound(); // the session is gone, as its own socket will tell
         return;
       }
       this.audio = null;
       this.soundLost ??= setTimeout(() => this.handlers.onSoundState(false), SOUND_PATIENCE);
       const tries = opened ? 0 : failures + 1;
-      this.soundTimer = setTimeout(() => this.listen(key, tries), backoff(tries));
+      this.soundTimer = setTimeout(() => this.listen(tries), backoff(tries));
     };
   }
 
@@ -305,6 +315,11 @@ export class Connection {
 /** Milliseconds until the next try: twice as long after each failure, up to 15 s, never in step. */
 export function backoff(failures, random = Math.random) {
   return Math.min(15000, 500 * 2 ** Math.max(0, failures - 1)) * (0.75 + random() / 2);
+}
+
+/** As encodeURIComponent, and without the parentheses that it leaves; no subprotocol may have them. */
+function percentEncoded(text) {
+  return encodeURIComponent(text).replace(/[()]/g, (each) => `%${each.charCodeAt(0).toString(16)}`);
 }
 
 /** `crypto.randomUUID` is missing where the page is no secure context. */

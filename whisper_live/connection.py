@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from fusion import metrics, tasks
 from fusion.logs import about, without_quotes
 from fusion.messages import (
+    AudioKeyChanged,
     Commit,
     Message,
     ModelStatus,
@@ -26,6 +27,7 @@ from fusion.messages import (
     Speculation,
     Withdrawal,
 )
+from fusion.serving.access import Caller
 from fusion.settings import Settings
 from whisper_live.answers import RESTARTED, TOO_SLOW
 from whisper_live.audio_budget import AudioBudget
@@ -72,9 +74,9 @@ class TranscriptionConnection:
 
     @classmethod
     def begin(
-        cls, socket: ServerConnection, hello: Hello, address: str, settings: Settings
+        cls, socket: ServerConnection, hello: Hello, caller: Caller, settings: Settings
     ) -> TranscriptionConnection:
-        """Make a session for a client at `address` that said hello."""
+        """Make a session for a client that said hello."""
         policy = SessionPolicy.from_settings(
             settings,
             stream=hello.stream,
@@ -85,7 +87,7 @@ class TranscriptionConnection:
         started = SessionStarted(
             session=session.identity,
             audio_key=secrets.token_urlsafe(18),
-            address=address,
+            address=caller.address,
             language=hello.language or "",
             system_prompt=hello.system_prompt,
             voice=hello.voice,
@@ -93,8 +95,9 @@ class TranscriptionConnection:
             knows_keys=hello.stream,  # older clients ask for no events
             buffer_lead=hello.buffer_lead,
         )
-        metrics.CONNECTS.inc()
-        logger.info("a client connects", extra=about(session.identity))
+        metrics.CONNECTS.labels(caller.token_name).inc()
+        by = f" with the token of {caller.token_name}" if caller.token_name else ""
+        logger.info("a client connects%s", by, extra=about(session.identity))
         audio = IncomingAudio(hello.audio_format, hello.sample_rate)
         outgoing = OutgoingMessages(hello.uid)
         budget = AudioBudget.from_settings(settings)
@@ -183,6 +186,14 @@ class TranscriptionConnection:
                 "position": round(self.session.position, 3),
             }
         return keys
+
+    def received(self, message: Message, now: float) -> list[Event]:
+        """Take a message from the language model or the voice; what follows from it."""
+        if not isinstance(message, AudioKeyChanged):
+            return self.session.received(message, now)
+        self.started = replace(self.started, audio_key=message.audio_key)
+        self.tell({"event": "audio_key", "audio_key": message.audio_key})
+        return []
 
     def tell(self, fields: dict[str, object]) -> None:
         """Queue a JSON message; a client that does not read is disconnected."""

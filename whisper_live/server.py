@@ -28,7 +28,7 @@ from fusion.links import Links
 from fusion.logs import about
 from fusion.messages import Commit, Message, ModelStatus, ReplyFailed, SessionEnded, SpeechEnded
 from fusion.receiving import neighbour_is_ready, pipeline_is_ready, received
-from fusion.serving.access import AccessPolicy
+from fusion.serving.access import AccessPolicy, Caller
 from fusion.serving.health import Health
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
@@ -95,7 +95,7 @@ class TranscriptionServer:
         """Serve one client until it leaves or its time is up."""
         uid = ""
         try:
-            hello = await self._greet(connection, access)
+            hello, caller = await self._greet(connection, access)
             uid = hello.uid
             returning = self._returning(hello.resume)
             if returning is not None:  # its last connection, dead or not, makes room for this one
@@ -112,7 +112,7 @@ class TranscriptionServer:
             try:
                 await tasks.first_of(connection.wait_closed(), pipeline_is_ready(self._status))
                 await self._prepare(hello.language)
-                await self._serve(connection, hello, access.client_address(connection))
+                await self._serve(connection, hello, caller)
             finally:
                 self._places.leave(connection)
         except ProtocolError as error:
@@ -121,7 +121,9 @@ class TranscriptionServer:
         except ConnectionClosed:
             logger.debug("a client left before its session began")
 
-    async def _greet(self, connection: ServerConnection, access: AccessPolicy) -> Hello:
+    async def _greet(
+        self, connection: ServerConnection, access: AccessPolicy
+    ) -> tuple[Hello, Caller]:
         timeout = self._settings.handshake_timeout
         try:
             message = await asyncio.wait_for(connection.recv(), timeout)
@@ -130,9 +132,10 @@ class TranscriptionServer:
                 f'No handshake came within {timeout:g} s; send {{"uid": "me"}} first.'
             ) from None
         hello = parse_hello(message, self._transcriber.languages)
-        if not access.accepts_token(hello.token):
+        caller = access.identify(connection, hello.token)
+        if caller is None:
             raise ProtocolError('The "token" is missing or wrong; ask whoever runs this server.')
-        return hello
+        return hello, caller
 
     def _take_from_silent(self, connection: ServerConnection, now: float) -> bool:
         """Give a connection the place of whoever has been silent longest, if for long enough."""
@@ -151,13 +154,13 @@ class TranscriptionServer:
         except ModelError as error:
             raise ProtocolError(str(error)) from error
 
-    async def _serve(self, connection: ServerConnection, hello: Hello, address: str) -> None:
+    async def _serve(self, connection: ServerConnection, hello: Hello, caller: Caller) -> None:
         client = self._returning(hello.resume)
         if client is not None:
             client.attach(connection)
         else:
-            self._end_deserted(address)
-            client = TranscriptionConnection.begin(connection, hello, address, self._settings)
+            self._end_deserted(caller.address)
+            client = TranscriptionConnection.begin(connection, hello, caller, self._settings)
             self._clients[client.identity] = client
             self._introduce(client, self._language_model, self._voice)
         ready = {
@@ -357,7 +360,7 @@ class TranscriptionServer:
             return
         client = self._clients.get(message.session)
         if client is not None:
-            self._carry_out(client, client.session.received(message, time.monotonic()))
+            self._carry_out(client, client.received(message, time.monotonic()))
 
     def notice_restarts(self) -> None:
         """A restarted neighbour knows no session: tell it, and ask again what it had begun.

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import hmac
 import http
 import ipaddress
 import socket
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
 
 from fusion.serving.health import Health
 from fusion.serving.limits import Connections
+from fusion.serving.tokens import SUBPROTOCOL, Tokens, shown_in
 from fusion.settings import Settings
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who a client is: where from, and the name of the token that let it in."""
+
+    address: str
+    token_name: str = ""
 
 
 class AccessPolicy:
@@ -32,7 +43,7 @@ class AccessPolicy:
         ]
         # The page's own server relays its sockets from the same machine.
         self._proxies += [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
-        self._token = settings.token
+        self.tokens = Tokens(settings)
         self._health = health
         self.connections = Connections.of_port(settings)
 
@@ -79,13 +90,16 @@ class AccessPolicy:
             return False
         return "*" in self._hosts or host in self._hosts or _unmapped(host) is not None
 
-    def accepts_token(self, token: object) -> bool:
-        """Whether a client's token is the server's, where it has one."""
-        if not self._token:
-            return True
-        return isinstance(token, str) and hmac.compare_digest(
-            token.encode("utf-8", "surrogatepass"), self._token.encode()
-        )
+    def identify(self, connection: ServerConnection, said: object = None) -> Caller | None:
+        """Who a client is; None if it shows no token and needs one.
+
+        `said` is what it gave as its token in a message.
+        """
+        assert connection.request is not None
+        request = connection.request
+        shown = shown_in(request.headers, request.path.partition("?")[2])
+        name = self.tokens.name_of([said, *shown] if isinstance(said, str) else shown)
+        return None if name is None else Caller(self.client_address(connection), name)
 
     def client_address(self, connection: ServerConnection) -> str:
         """Where a client is: its peer address, or what a trusted proxy says it is."""
@@ -127,8 +141,15 @@ def _unmapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | N
     return mapped or known
 
 
+def select_subprotocol(
+    connection: ServerConnection, offered: Sequence[Subprotocol]
+) -> Subprotocol | None:
+    """For websockets' argument of that name: a browser that offers some wants one answered."""
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+
+
 def query(connection: ServerConnection, name: str) -> str | None:
     """A parameter of the address that a client connected to."""
     assert connection.request is not None
     values = parse_qs(connection.request.path.partition("?")[2]).get(name)
-    return values[0] if values else None
+    return values[0].encode("utf-8", "replace").decode() if values else None

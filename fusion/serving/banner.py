@@ -64,7 +64,7 @@ def _where(settings: Settings, port: int, with_token: bool) -> list[str]:
 
 
 def _who(settings: Settings) -> list[str]:
-    if settings.token or settings.host in THIS_MACHINE:
+    if settings.token or settings.token_file or settings.host in THIS_MACHINE:
         return []
     return [
         "It listens to everybody who can reach this machine, without a token: --token SECRET asks "

@@ -11,7 +11,7 @@ def is_everywhere(host: str) -> bool:
     return host in EVERYWHERE
 
 
-def loopback(host: str) -> str:
+def loopback_host(host: str) -> str:
     """Where this machine reaches a port that listens on `host`."""
     if host in ("", "0.0.0.0"):
         return "127.0.0.1"

@@ -15,7 +15,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from fusion.errors import ConfigurationError
 from fusion.serving import tls
-from fusion.serving.access import AccessPolicy
+from fusion.serving.access import AccessPolicy, select_subprotocol
 from fusion.serving.limits import BACKLOG, Connections, Peer
 from fusion.settings import Settings
 
@@ -150,6 +150,7 @@ async def open_port(
             ssl_handshake_timeout=timeout if context else None,
             open_timeout=timeout,
             process_request=access.process_request,
+            select_subprotocol=select_subprotocol,
             compression=None,
             max_size=max_size,
             max_queue=QUEUED_MESSAGES,

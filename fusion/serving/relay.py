@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 
@@ -17,11 +16,13 @@ from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.typing import Subprotocol
 
 from fusion import tasks
-from fusion.serving.hosts import loopback
+from fusion.serving.hosts import loopback_host
 from fusion.serving.limits import Connections
 from fusion.serving.ports import QUEUED_MESSAGES
+from fusion.serving.tls import Loopback
 from fusion.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -34,15 +35,13 @@ KEPT_HEADERS = ("origin", "user-agent", "cookie", "authorization")
 
 
 class Relay:
-    """Makes the endpoints. `context` is for ports that speak TLS, None for those that do not."""
+    """Makes the endpoints."""
 
-    def __init__(
-        self, settings: Settings, context: ssl.SSLContext | None, connections: Connections
-    ) -> None:
+    def __init__(self, settings: Settings, loopback: Loopback, connections: Connections) -> None:
         self._connections = connections
         self._settings = settings
-        self._context = context
-        self._host = loopback(settings.host)
+        self._loopback = loopback
+        self._host = loopback_host(settings.host)
 
     def to(self, port: int) -> Callable[[WebSocket], Awaitable[None]]:
         """A Starlette endpoint that relays to this port."""
@@ -70,13 +69,14 @@ class Relay:
                 await _deny(client, 503, "this part of the server is still starting")
                 return
             async with server:
-                await client.accept()
+                await client.accept(server.subprotocol)
                 await _relay(client, server, self._settings.max_message_bytes)
 
         return endpoint
 
     async def _connect(self, client: WebSocket, port: int) -> ClientConnection:
-        scheme = "wss" if self._context else "ws"
+        context = self._loopback.context
+        scheme = "wss" if context else "ws"
         # The address in the URI becomes the Host header: the port's check of the page's Origin
         # compares it with the host that the browser sees, as behind any other proxy.
         host = client.headers.get("host", f"{self._host}:{port}")
@@ -87,8 +87,10 @@ class Relay:
             f"{scheme}://{host}/{query}",
             host=self._host,
             port=port,
-            ssl=self._context,
+            ssl=context,
             additional_headers=headers,
+            subprotocols=[Subprotocol(name) for name in client.scope.get("subprotocols", [])]
+            or None,
             user_agent_header=None,
             compression=None,
             proxy=None,

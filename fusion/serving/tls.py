@@ -3,6 +3,8 @@
 `--tls` alone makes a self-signed certificate. It is kept in the cache folder, so that a browser
 asks once whether to trust it, and is made anew when it is about to expire or when the machine has
 an address that it does not name.
+
+Files that were renewed are used from the next connection on.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import contextlib
 import dataclasses
 import datetime
 import ipaddress
+import logging
 import socket
 import ssl
 from pathlib import Path
@@ -21,7 +24,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fusion.errors import ConfigurationError
+from fusion.serving.file_changes import FileChanges
 from fusion.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 # Apple's devices refuse a server certificate that lives longer than 825 days
 # (https://support.apple.com/en-us/103769).
@@ -50,7 +56,25 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
     files = certificate_files(settings)
     if files is None:
         return None
-    certificate, key = files
+    first = current = _context(*files)
+    changes = FileChanges(files)
+
+    def on_hello(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        """A client has said hello, with or without a host's name: give it what is in the files."""
+        nonlocal current
+        if changes.look():
+            try:
+                current = _context(*files)
+                logger.info("the certificate was read again: %s", files[0])
+            except ConfigurationError as error:  # its key may be on its way
+                logger.warning("%s The one read before is used.", error)
+        connection.context = current
+
+    first.sni_callback = on_hello
+    return first
+
+
+def _context(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -63,8 +87,25 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
+class Loopback:
+    """What this program connects to its own ports with. Raises ConfigurationError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._files = certificate_files(settings)
+        self._changes = FileChanges(self._files[:1] if self._files else ())
+        self._context = loopback_context(settings)
+
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        """For the next connection; None without `--tls`."""
+        if self._files and self._context and self._changes.look():
+            with contextlib.suppress(OSError, ssl.SSLError):  # the ports do not use it either
+                self._context.load_verify_locations(self._files[0])  # besides the one before
+        return self._context
+
+
 def loopback_context(settings: Settings) -> ssl.SSLContext | None:
-    """What this program connects to its own ports with: it trusts its own certificate alone."""
+    """A context that trusts this program's own certificate alone; None without `--tls`."""
     files = certificate_files(settings)
     if files is None:
         return None

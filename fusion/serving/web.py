@@ -33,7 +33,7 @@ from fusion.serving.limits import BACKLOG, Connections
 from fusion.serving.ports import LimitedListener, open_listeners
 from fusion.serving.relay import Relay
 from fusion.serving.timed_http import timed_http
-from fusion.serving.tls import loopback_context, ssl_context
+from fusion.serving.tls import Loopback, ssl_context
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
 
@@ -163,7 +163,7 @@ def application(
         assert answer is not None  # the routes below are those that it answers
         return PlainTextResponse(answer.text, answer.status, answer.headers)
 
-    relay = Relay(settings, loopback_context(settings), connections)
+    relay = Relay(settings, Loopback(settings), connections)
     return _WithHeaders(
         Starlette(
             routes=[

@@ -21,6 +21,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from fusion.serving.access import select_subprotocol
 from fusion.serving.tls import ssl_context
 from fusion.settings import Settings
 from voices.sending import UNSPOKEN
@@ -134,7 +135,12 @@ class FakeServer:
         ports = (self.transcription_port, self.speech_port)
         for handler, port in zip((self._transcription, self._speech), ports, strict=True):
             server = await serve(
-                handler, "127.0.0.1", port, process_request=_health, ssl=self._context
+                handler,
+                "127.0.0.1",
+                port,
+                process_request=_health,
+                select_subprotocol=select_subprotocol,
+                ssl=self._context,
             )
             self._servers.append(server)
         found = [next(iter(server.sockets)).getsockname()[1] for server in self._servers]

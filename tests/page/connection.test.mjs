@@ -10,8 +10,9 @@ import { mindWords, stages, stateNotice, stateWords } from "../../web/words.js";
 
 class Socket {
   static made = [];
-  constructor(url) {
+  constructor(url, protocols) {
     this.url = url;
+    this.protocols = protocols;
     this.sent = [];
     this.bufferedAmount = 0;
     this.open = true;
@@ -37,6 +38,7 @@ class Socket {
 let health;
 let told;
 let connection;
+let token;
 const address = serverAddress("http://localhost:8000/");
 const ticks = async () => {
   for (let i = 0; i < 20; i++) await Promise.resolve();
@@ -53,10 +55,11 @@ beforeEach(() => {
   mock.timers.enable({ apis: ["setTimeout", "Date"] });
   Socket.made = [];
   health = { status: 200, text: "ok" };
+  token = "s3";
   told = { states: [], messages: [], sound: [], open: [], dropped: 0, forgotten: false, limits: 0 };
   connection = new Connection(
     address,
-    () => ({ language: "en", token: "s3" }),
+    () => ({ language: "en", token }),
     {
       onState: (value) => told.states.push(value),
       onMessage: (message) => told.messages.push(message),
@@ -103,9 +106,19 @@ test("the handshake is sent, then the sound is asked for with the key", async ()
   const hello = JSON.parse(socket.sent[0]);
   assert.match(hello.uid, /^[0-9a-f]{32}$/);
   assert.equal(hello.language, "en");
-  assert.equal(audio.url, "ws://localhost:8000/audio?key=k+1&token=s3");
+  assert.equal(audio.url, "ws://localhost:8000/audio?key=k+1");
   assert.equal(state().name, "ready");
   assert.deepEqual(told.open, [true]);
+});
+
+test("the token is shown in a subprotocol, not in the address", async () => {
+  token = "a (b)/ü";
+  const { socket, audio } = await ready();
+  const shown = ["whisperfusion", "whisperfusion-token.a%20%28b%29%2F%C3%BC"];
+  assert.deepEqual([socket.protocols, audio.protocols], [shown, shown]);
+  connection.close();
+  token = "";
+  assert.deepEqual((await ready()).audio.protocols, []);
 });
 
 test("while models load the page says so and asks again until it can connect", async () => {
@@ -232,6 +245,23 @@ test("sound comes back while the session goes on", async () => {
   last().ends();
   await pass(5000);
   assert.deepEqual(told.open, [true, true, false]);
+  last().ends(1008);
+  const count = Socket.made.length;
+  await pass(60000);
+  assert.equal(Socket.made.length, count);
+});
+
+test("each connection for sound names the key that came last", async () => {
+  const { socket, audio } = await ready();
+  socket.gets({ event: "audio_key", audio_key: "k 2" });
+  assert.deepEqual(told.messages, []);
+  audio.ends();
+  await pass(700);
+  assert.match(last().url, /key=k\+2/);
+  socket.gets({ event: "audio_key", audio_key: "k 3" });
+  last().ends(1008); // the key was taken by a connection that broke before it was open
+  await pass(700);
+  assert.match(last().url, /key=k\+3/);
   last().ends(1008);
   const count = Socket.made.length;
   await pass(60000);

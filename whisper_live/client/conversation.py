@@ -10,14 +10,16 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidHandshake
+from websockets.typing import Subprotocol
 
 from fusion.audio import SAMPLE_RATE, SPEECH_RATE
 from fusion.errors import FusionError
+from fusion.serving.tokens import SUBPROTOCOL, TOKEN_PROTOCOL
 from whisper_live.client.events import (
     Closed,
     Event,
@@ -68,7 +70,8 @@ class Server:
 
     async def open(self, port: int, **query: str) -> ClientConnection:
         """A WebSocket to one of its ports. Raises FusionError when nobody answers."""
-        query |= {"token": self.token} if self.token else {}
+        # As subprotocols and not in the address, which proxies write down.
+        protocols = [SUBPROTOCOL, TOKEN_PROTOCOL + quote(self.token, safe="")]
         scheme = "wss" if self.certificate or self.context else "ws"
         address = f"{scheme}://{self.host}:{port}/" + (f"?{urlencode(query)}" if query else "")
         tls = self.context
@@ -83,6 +86,7 @@ class Server:
                 ),
                 compression=None,
                 max_size=_LARGEST_MESSAGE,
+                subprotocols=[*map(Subprotocol, protocols)] if self.token else None,
                 open_timeout=_CONNECT_TIMEOUT,
                 proxy=None,
             )
@@ -114,6 +118,7 @@ class Conversation:
         self._transcription = transcription
         self._handshake = handshake
         self._memory = Memory(handshake.get("history"))
+        self._audio_key = self._shown_key = str(ready.fields.get("audio_key"))
         self._speech: asyncio.Task[None] | None = None
         self._over = False
         self._speech_turn: int | None = None
@@ -177,7 +182,8 @@ class Conversation:
             await self._transcription.close()
 
     async def _open_speech(self) -> ClientConnection:
-        query = {"key": str(self.ready.fields["audio_key"])}
+        query = {"key": self._audio_key}
+        self._shown_key = self._audio_key
         if self._speech_turn is not None:  # the connection broke within this reply: go on there
             seconds = self._received / SPEECH_RATE
             query |= {"turn": str(self._speech_turn), "received": f"{seconds:.4f}"}
@@ -205,7 +211,9 @@ class Conversation:
             with contextlib.suppress(ConnectionClosed):
                 async for message in self._transcription:
                     event = parsed(message, time.monotonic())
-                    if self._memory.take(event):
+                    if isinstance(event, Notice) and event.name == "audio_key":
+                        self._audio_key = str(event.fields["audio_key"])
+                    elif self._memory.take(event):
                         self._events.put_nowait(event)
             if not await self._come_back():
                 break
@@ -244,6 +252,7 @@ class Conversation:
             if question:  # before anything else: the server that was to answer it is gone
                 await connection.send(json.dumps({"command": "say", "text": question}))
         self._transcription, self.ready = connection, ready
+        self._audio_key = str(ready.fields.get("audio_key"))
         self._events.put_nowait(ready)
         if not resumed and self._speech is not None:
             self._speech.cancel()
@@ -262,8 +271,10 @@ class Conversation:
                         self._events.put_nowait(self._heard(message, time.monotonic()))
                     return
                 except ConnectionClosedError as error:
-                    if error.rcvd is not None and error.rcvd.code == _REFUSED:
-                        sentence = f"There is no sound: {error.rcvd.reason}."
+                    close = error.rcvd
+                    newest = self._shown_key == self._audio_key
+                    if close is not None and close.code == _REFUSED and newest:
+                        sentence = f"There is no sound: {close.reason}."
                         self._events.put_nowait(Failure(time.monotonic(), None, sentence))
                         return
                 finally:

@@ -27,6 +27,7 @@ from fusion.errors import FusionError
 from fusion.models.llms import LLMS
 from fusion.serving import tls
 from fusion.serving.hosts import is_everywhere
+from fusion.serving.tokens import Tokens
 from fusion.settings import Settings
 from whisper_live.client.conversation import (
     Conversation,
@@ -204,7 +205,7 @@ async def ask(settings: Settings) -> tuple[Outcome, float]:
         _host(settings),
         settings.transcription_port,
         settings.speech_port,
-        settings.token,
+        Tokens(settings).any(),
         settings.tls_certificate if settings.tls else "",
     )
     print(f"Asking: {entry['text']}")
