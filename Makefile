@@ -24,7 +24,7 @@ TORCH := $(shell grep -o '^torch==[^ ]*' requirements-torch.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo models test test-python test-torch test-image bare-systems system-packages lint \
+.PHONY: help run demo models test test-python test-torch test-alerts test-image bare-systems system-packages lint \
 	bench conformance lock clean
 
 help: ## list these commands
@@ -43,10 +43,13 @@ test: system-packages lint models $(BROWSER_STAMP) ## install what the tests nee
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 test-python: lint models ## the same without the tests that need a browser, nginx or curl
-	$(VENV)/bin/python -m pytest -m "not (gpu or torch or $(SYSTEM_MARKERS))" $(ARGS)
+	$(VENV)/bin/python -m pytest -m "not (gpu or torch or promtool or $(SYSTEM_MARKERS))" $(ARGS)
 
 test-torch: models $(TORCH_STAMP) ## run the tests of the PyTorch models in an environment of their own
 	$(TORCH_VENV)/bin/python -m pytest -m torch $(ARGS)
+
+test-alerts: $(DEV_STAMP) .promtool/promtool ## check alerts and dashboard with promtool
+	PROMTOOL=$(CURDIR)/.promtool/promtool $(VENV)/bin/python -m pytest -m promtool $(ARGS)
 
 test-image: system-packages $(IMAGE_STAMP) $(BROWSER_STAMP) ## run the tests with the GPU image's packages, without PyTorch and CUDA
 	@$(IMAGE_VENV)/bin/python -m fusion.models >/dev/null
@@ -85,7 +88,7 @@ lock: $(VENV)/bin/python ## write the lock files from requirements*.txt
 		$(RUN_REQUIREMENTS) requirements-dev.txt - -o requirements-torch.lock
 
 clean: ## remove the environments and what the tools left; models stay in their cache
-	rm -rf $(VENV) $(TORCH_VENV) $(IMAGE_VENV) .conformance .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) $(TORCH_VENV) $(IMAGE_VENV) .conformance .promtool .hypothesis .mypy_cache .pytest_cache .ruff_cache \
 		tests/browser/node_modules reply.wav dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
@@ -132,6 +135,15 @@ $(IMAGE_STAMP): docker/requirements-gpu.lock requirements-dev.lock | $(IMAGE_VEN
 		--only-binary :all: --no-binary docopt --no-binary encodec --no-binary mpi4py --no-binary openai-whisper \
 		--requirements -
 	@touch $@
+
+# From Debian's package, without installing the server that is in it as well.
+.promtool/promtool:
+	@mkdir -p .promtool
+	@if command -v promtool >/dev/null; then ln -s "$$(command -v promtool)" $@; \
+	elif cd .promtool && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb package; then \
+		mv package/usr/bin/promtool promtool && rm -rf package prometheus_*.deb; \
+	else \
+		echo "promtool is missing: install Prometheus, which brings it, and run make again." >&2; exit 1; fi
 
 # Takes the first Python that fits, and says which of the two things is missing when none does.
 MAKE_VENV = set -e; found=; bare=; \

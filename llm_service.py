@@ -93,6 +93,7 @@ class LanguageModelService:
         self._lock = threading.RLock()
         self._clients: dict[str, _ChatSession] = {}
         self._generations = Generations(model.max_concurrent)
+        self._meter = metrics.QueueMeter("generations")
         self._successor: LanguageModel | None = None
 
     def handle(self, message: Message) -> None:
@@ -133,6 +134,7 @@ class LanguageModelService:
         if self._successor is None or self._generations.running:
             return None
         retired, self._model, self._successor = self._model, self._successor, None
+        metrics.change_model(self._model.name)
         logger.info("from now on %s answers", self._model.name)
         return retired
 
@@ -210,7 +212,9 @@ class LanguageModelService:
 
     def _start_what_may(self) -> None:
         while (generation := self._generations.next()) is not None:
+            self._meter.left(generation.since)
             tasks.thread("generation", self._run, generation).start()
+        self._meter.holds(len(self._generations.waiting))
 
     # -- in a generation's own thread ----------------------------------------------------------
 

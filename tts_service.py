@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from fusion import metrics, tasks, watchdog
 from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
-from fusion.errors import ModelError
+from fusion.errors import ModelError, TokenError
 from fusion.links import Links
 from fusion.logs import about
 from fusion.messages import (
@@ -86,6 +86,7 @@ class SpeechServer:
         self._speakers = voice.speakers
         self._languages = voice.languages
         self._report = report
+        self._meter = metrics.QueueMeter("clauses")
         self._clients: dict[str, SpeechSession] = {}
         self._arrival = asyncio.get_running_loop().create_future()
         record = record or CrashRecord(bytearray(SIZE))
@@ -212,6 +213,7 @@ class SpeechServer:
             if client.connection is not None
             and (needed := client.speeches.next_to_make(now, bounded=client.keyed)) is not None
         ]
+        self._meter.holds(max(0, len(wanted) - 1))
         if not wanted:
             return None
         _, speech, clause, client = min(wanted, key=lambda one: one[0])
@@ -234,7 +236,8 @@ class SpeechServer:
         """Serve one audio connection until it closes."""
         caller = access.identify(connection)
         if caller is None:
-            await connection.close(1008, "the token is missing or wrong")
+            metrics.REFUSALS.labels(TokenError.closing).inc()
+            await connection.close(1008, TokenError.closing)
             return
         key = query(connection, "key")
         if key is None:
@@ -256,6 +259,7 @@ class SpeechServer:
     async def _serve_key(self, connection: ServerConnection, key: str) -> None:
         client = await self._find(lambda _: self._with_key(key), _WAIT_FOR_KEY)
         if client is None:
+            metrics.REFUSALS.labels("unknown audio key").inc()
             await connection.close(1008, "no session has this key; it is in SERVER_READY")
             return
         client.audio_key = secrets.token_urlsafe(18)
@@ -274,6 +278,7 @@ class SpeechServer:
             keyless.played.add(client.session)
             await self._attend(client, connection, keyed=False)
             patience = self._settings.max_connection_time
+        metrics.REFUSALS.labels("no session without a key").inc()
         reason = "no session without audio at this address; connect to port 6006 first"
         await connection.close(1008, reason)
 

@@ -26,7 +26,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from multiprocessing import AuthenticationError
+from multiprocessing import AuthenticationError, current_process
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 
@@ -202,6 +202,7 @@ class Outbox:
         self._address = address
         self._authkey = authkey
         self._backlog = Backlog(capacity)
+        self._meter = metrics.QueueMeter(f"{current_process().name} to {Path(address).name}")
         self._changed = threading.Condition()
         self._sending = False
         self._closed = False
@@ -217,6 +218,7 @@ class Outbox:
         """
         with self._changed:
             self._backlog.add(message)
+            self._meter.holds(len(self._backlog))
             self._changed.notify_all()
 
     def offer(self, message: Message) -> bool:
@@ -277,6 +279,7 @@ class Outbox:
                 if self._closed:
                     return
                 message = self._backlog.take()
+                self._meter.holds(len(self._backlog))
                 self._sending = True
             yield pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
 

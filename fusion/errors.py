@@ -30,6 +30,15 @@ class ModelError(FusionError):
 class ProtocolError(FusionError):
     """A client sent something that the protocol does not allow."""
 
+    closing = "the handshake is wrong"
+    """Why its connection is closed, where it has no session yet."""
+
+
+class TokenError(ProtocolError):
+    """A client shows no token that lets it in."""
+
+    closing = "the token is missing or wrong"
+
 
 class ChannelFullError(FusionError):
     """A neighbouring process has stopped taking messages."""

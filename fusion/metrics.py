@@ -61,6 +61,8 @@ OVERLAPS = _counter("overlaps", "Speech over the machine: addressed is a barge-i
 FALSE_BARGE_INS = _counter("false_barge_ins", "Barge-ins after which no words came.")
 AUDIO = _counter("audio_seconds", "Audio in and out.", "direction")
 DROPS = _counter("drops", "What was given up, by reason.", "reason")
+REFUSALS = _counter("refusals", "Clients that were not let in, by reason.", "reason")
+MODELS = _gauge("models", "1 for each model that serves.", "backend", "model")
 QUEUE_DEPTH = _gauge("queue_depth", "What waits in a queue.", "queue")
 QUEUE_SECONDS = _histogram("queue_seconds", "How long it had waited.", _SECONDS, "queue")
 TASKS = _gauge("tasks", "Tasks of a process's event loop.", "process")
@@ -71,22 +73,55 @@ _model = ("", "")
 def serve_model(backend: str, model: str) -> None:
     """Name the model that this process serves from now on."""
     global _model
+    if any(_model):
+        MODELS.labels(*_model).set(0)
     _model = (backend, model)
+    MODELS.labels(*_model).set(1)
+
+
+def change_model(model: str) -> None:
+    """Name another model of the same backend."""
+    serve_model(_model[0], model)
 
 
 @contextlib.contextmanager
-def model_call(stage: str, audio_seconds: float = 0.0) -> Iterator[None]:
-    """Time a call of this process's model, on so many seconds of audio. From any thread."""
+def model_call(
+    stage: str, audio_seconds: float = 0.0, model: tuple[str, str] | None = None
+) -> Iterator[None]:
+    """Time a call on so many seconds of audio; see `called`. From any thread."""
     began = time.monotonic()
     yield
-    called(stage, time.monotonic() - began, audio_seconds)
+    called(stage, time.monotonic() - began, audio_seconds, model)
 
 
-def called(stage: str, seconds: float, audio_seconds: float = 0.0) -> None:
-    """Take note of a call that ended well. From any thread."""
-    CALL_SECONDS.labels(stage, *_model).observe(seconds)
+def called(
+    stage: str, seconds: float, audio_seconds: float = 0.0, model: tuple[str, str] | None = None
+) -> None:
+    """Take note of a call that ended well. From any thread.
+
+    `model` is backend and name; None is the one that this process serves.
+    """
+    labels = (stage, *(model or _model))
+    CALL_SECONDS.labels(*labels).observe(seconds)
     if audio_seconds:
-        REAL_TIME_FACTOR.labels(stage, *_model).observe(seconds / audio_seconds)
+        REAL_TIME_FACTOR.labels(*labels).observe(seconds / audio_seconds)
+
+
+class QueueMeter:
+    """How much waits in a queue, and for how long it did. A new one begins with nothing."""
+
+    def __init__(self, name: str) -> None:
+        self._depth = QUEUE_DEPTH.labels(name)
+        self._seconds = QUEUE_SECONDS.labels(name)
+        self._depth.set(0)
+
+    def holds(self, waiting: int) -> None:
+        """So many wait now."""
+        self._depth.set(waiting)
+
+    def left(self, since: float) -> None:
+        """Something has its turn that came at a time (monotonic seconds)."""
+        self._seconds.observe(time.monotonic() - since)
 
 
 class AllProcesses(Collector):

@@ -7,6 +7,7 @@ done before a commit fills what is left, and is the first to stop when the machi
 from __future__ import annotations
 
 import enum
+import time
 from dataclasses import dataclass, field
 
 from fusion.messages import Wish
@@ -23,7 +24,8 @@ class Priority(enum.IntEnum):
 
 @dataclass(eq=False)
 class Generation:
-    """A reply in the making. `pieces` counts what it has produced so far."""
+    """A reply in the making. `pieces` counts what it has produced so far, `since` is when it was
+    asked for (monotonic seconds)."""
 
     session: str
     turn: int
@@ -36,6 +38,7 @@ class Generation:
     pieces: int = 0
     complete: bool = False
     wish: Wish | None = None
+    since: float = field(default_factory=time.monotonic)
 
 
 # Pieces of text that keep the voice busy for a while: after them a reply keeps nobody waiting.

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 
-from fusion import tasks
+from fusion import metrics, tasks
 from fusion.errors import FusionError
 from fusion.links import Links
 from fusion.serving import web
@@ -101,6 +101,7 @@ class RealtimeEndpoint:
     def _refusal(self, request: HTTPConnection) -> Response | None:
         """Why whoever asks gets no answer; None if they may."""
         if not self._access.accepts_origin(Headers(request.headers)):
+            metrics.REFUSALS.labels("origin").inc()
             sentence = "Pages of this origin may not connect; see --allowed_origins."
             return _error(403, sentence, "origin_not_allowed")
         if self._token(request) is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from fusion import metrics
@@ -98,6 +99,30 @@ def test_the_alerts_are_on_numbers_that_there_are() -> None:
     for rule in rules:
         assert asked_for(rule["expr"]) and asked_for(rule["expr"]) <= exported(), rule["alert"]
         assert rule["annotations"]["summary"]
+
+
+def queries() -> list[str]:
+    """What the dashboard and the alerts ask for."""
+    dashboard = json.loads((MONITORING / "dashboard.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    rules = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
+    return asked + [rule["expr"] for rule in rules]
+
+
+def test_dashboard_and_alerts_name_labels_that_there_are() -> None:
+    labels = {"whisperfusion_restarts": {"service"}, "whisperfusion_ready": set()}
+    for metric in vars(metrics).values():
+        if isinstance(metric, Counter | Gauge | Histogram):
+            # The name without its ending, and the names of its labels; public nowhere.
+            labels[metric._name] = set(metric._labelnames)
+    for query in queries():
+        known = {"le"}
+        for name in asked_for(query):
+            known |= labels[re.sub("_(total|bucket|count|sum)$", "", name)]
+        named = set(re.findall(r"(\w+)(?:!?=|!?=~)\"", query))
+        for listed in re.findall(r"\bby\s*\(([^)]*)\)", query):
+            named |= {each.strip() for each in listed.split(",")}
+        assert named <= known, query
 
 
 @pytest.mark.parametrize("name", ["prometheus.yml", "grafana-source.yml", "grafana-dashboards.yml"])

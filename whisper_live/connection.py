@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
 import secrets
@@ -24,8 +23,6 @@ from fusion.messages import (
     ModelStatus,
     SessionChanged,
     SessionStarted,
-    Speculation,
-    Withdrawal,
 )
 from fusion.serving.access import Caller
 from fusion.settings import Settings
@@ -36,6 +33,7 @@ from whisper_live.handshake import Changes, Command, Hello
 from whisper_live.incoming_audio import IncomingAudio
 from whisper_live.outgoing import OutgoingMessages
 from whisper_live.session import UNRECOGNISED, Session, SessionPolicy
+from whisper_live.speculation_count import SpeculationCount
 from whisper_live.vad import VoiceActivityDetector
 
 logger = logging.getLogger(__name__)
@@ -70,6 +68,7 @@ class TranscriptionConnection:
     writer: asyncio.Task[None] | None = None
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
     closing: asyncio.Task[None] | None = None
+    speculations: SpeculationCount = field(default_factory=SpeculationCount)
     complained_at: dict[type, float] = field(default_factory=dict)
 
     @classmethod
@@ -238,6 +237,7 @@ class TranscriptionConnection:
     def dismiss(self, reason: str, code: int) -> None:
         """End the session, once the client has what is queued."""
         self.unwanted = True
+        metrics.DROPS.labels("silent client").inc()
         self.tell({"message": "DISCONNECT"})
         self.close_soon(reason, code)
 
@@ -256,15 +256,17 @@ class TranscriptionConnection:
         if isinstance(message, Commit):
             metrics.TURNS.inc()
             logger.info("committed", extra=about(self.identity, message.turn))
-        elif isinstance(message, Speculation):
-            metrics.SPECULATIONS.labels("begun").inc()
-        elif isinstance(message, Withdrawal):
-            metrics.SPECULATIONS.labels("wasted").inc()
+        for fate in self.speculations.follow(message):
+            metrics.SPECULATIONS.labels(fate).inc()
+
+    def end(self) -> None:
+        """The session is over."""
+        logger.info("the session ends", extra=about(self.identity))
+        for fate in self.speculations.end():
+            metrics.SPECULATIONS.labels(fate).inc()
 
     def log(self, timeline: TurnTimeline) -> None:
         """Write down where the time of a turn went."""
-        if timeline.speculative:
-            metrics.SPECULATIONS.labels("used").inc()
         for stage, milliseconds in timeline.milliseconds.items():
             if milliseconds is not None:
                 metrics.TURN_SECONDS.labels(stage).observe(milliseconds / 1000)
@@ -295,18 +297,6 @@ def _kind(fields: dict[str, object]) -> str:
     return {RESTARTED: "restart", TOO_SLOW: "timeout", UNRECOGNISED: "transcription"}.get(
         str(fields["message"]), "language model"
     )
-
-
-async def turn_away(
-    socket: ServerConnection, uid: str, reason: str | float, code: int, closing: str
-) -> None:
-    """End a connection that gets no session: an error's sentence, or the minutes to wait."""
-    wait = isinstance(reason, float)
-    sentence = closing if wait else without_quotes(str(reason))
-    logger.warning("a client is turned away: %s", sentence)
-    fields = {"uid": uid, "status": "WAIT" if wait else "ERROR", "message": reason}
-    await socket.send(json.dumps(fields))
-    await socket.close(code, closing)
 
 
 async def take_leave(clients: Iterable[TranscriptionConnection]) -> None:

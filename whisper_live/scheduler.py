@@ -76,6 +76,7 @@ class Scheduler:
         self._dropped = dropped
         self._changed = threading.Condition()
         self._waiting: list[Job] = []
+        self._meter = metrics.QueueMeter("transcriptions")
         self._first_runs: Priority | None = None
         self._closed = False
         self._threads = [
@@ -94,13 +95,14 @@ class Scheduler:
                 if older.event.revision is None:
                     self._dropped(older)
             self._waiting.append(job)
-            metrics.QUEUE_DEPTH.labels("transcriptions").set(len(self._waiting))
+            self._meter.holds(len(self._waiting))
             self._changed.notify_all()
 
     def forget(self, session: str) -> None:
         """The session is over: its jobs do not matter any more."""
         with self._changed:
             self._waiting = [job for job in self._waiting if job.session != session]
+            self._meter.holds(len(self._waiting))
 
     def close(self) -> None:
         with self._changed:
@@ -151,9 +153,8 @@ class Scheduler:
                     batch = batch[: self._transcriber.max_batch]
                     for job in batch:
                         self._waiting.remove(job)
-                        waited = time.monotonic() - job.submitted_at
-                        metrics.QUEUE_SECONDS.labels("transcriptions").observe(waited)
-                    metrics.QUEUE_DEPTH.labels("transcriptions").set(len(self._waiting))
+                        self._meter.left(job.submitted_at)
+                    self._meter.holds(len(self._waiting))
                     if first:
                         self._first_runs = priority
                     return batch

@@ -25,7 +25,6 @@ from fusion.channels import Inbox, Outbox
 from fusion.child_process import child_process
 from fusion.errors import ModelError, ProtocolError
 from fusion.links import Links
-from fusion.logs import about
 from fusion.messages import Commit, Message, ModelStatus, ReplyFailed, SessionEnded, SpeechEnded
 from fusion.receiving import neighbour_is_ready, pipeline_is_ready, received
 from fusion.serving.access import AccessPolicy, Caller
@@ -33,7 +32,7 @@ from fusion.serving.health import Health
 from fusion.serving.ports import open_port
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
-from whisper_live.connection import TranscriptionConnection, take_leave, turn_away
+from whisper_live.connection import TranscriptionConnection, take_leave
 from whisper_live.events import (
     Event,
     PredictTurn,
@@ -42,7 +41,8 @@ from whisper_live.events import (
     ToVoice,
     Transcribe,
 )
-from whisper_live.handshake import END_OF_AUDIO, Hello, parse_command, parse_hello
+from whisper_live.greeting import greet, turn_away
+from whisper_live.handshake import END_OF_AUDIO, Hello, parse_command
 from whisper_live.loading import load, load_turn_detector, turn_cost
 from whisper_live.places import Places
 from whisper_live.scheduler import Job, Scheduler
@@ -95,7 +95,9 @@ class TranscriptionServer:
         """Serve one client until it leaves or its time is up."""
         uid = ""
         try:
-            hello, caller = await self._greet(connection, access)
+            hello, caller = await greet(
+                connection, access, self._transcriber.languages, self._settings
+            )
             uid = hello.uid
             returning = self._returning(hello.resume)
             if returning is not None:  # its last connection, dead or not, makes room for this one
@@ -117,25 +119,9 @@ class TranscriptionServer:
                 self._places.leave(connection)
         except ProtocolError as error:
             with contextlib.suppress(ConnectionClosed):
-                await turn_away(connection, uid, str(error), 1008, "the handshake is wrong")
+                await turn_away(connection, uid, str(error), 1008, error.closing)
         except ConnectionClosed:
             logger.debug("a client left before its session began")
-
-    async def _greet(
-        self, connection: ServerConnection, access: AccessPolicy
-    ) -> tuple[Hello, Caller]:
-        timeout = self._settings.handshake_timeout
-        try:
-            message = await asyncio.wait_for(connection.recv(), timeout)
-        except asyncio.TimeoutError:
-            raise ProtocolError(
-                f'No handshake came within {timeout:g} s; send {{"uid": "me"}} first.'
-            ) from None
-        hello = parse_hello(message, self._transcriber.languages)
-        caller = access.identify(connection, hello.token)
-        if caller is None:
-            raise ProtocolError('The "token" is missing or wrong; ask whoever runs this server.')
-        return hello, caller
 
     def _take_from_silent(self, connection: ServerConnection, now: float) -> bool:
         """Give a connection the place of whoever has been silent longest, if for long enough."""
@@ -223,7 +209,7 @@ class TranscriptionServer:
 
     def _dismiss(self, client: TranscriptionConnection) -> None:
         del self._clients[client.identity]
-        logger.info("the session ends", extra=about(client.identity))
+        client.end()
         self._scheduler.forget(client.identity)
         if self._turn_detection is not None:
             self._turn_detection.forget(client.identity)
@@ -249,6 +235,7 @@ class TranscriptionServer:
                 client.complain(message, str(error), time.monotonic())
             if client.budget.spent:
                 client.unwanted = True
+                metrics.DROPS.labels("too much audio").inc()
                 client.tell({"status": "ERROR", "message": TOO_MUCH_AUDIO})
                 await client.close_when_sent("too much audio", TRY_AGAIN_LATER)
                 return

@@ -74,7 +74,10 @@ class SmartTurn:
         """
         features = log_mel(last_seconds(audio))[np.newaxis]
         try:
-            with watched("the turn detector", _PATIENCE), metrics.model_call("turn detection"):
+            with (
+                watched("the turn detector", _PATIENCE),
+                metrics.model_call("turn detection", SECONDS, ("onnxruntime", "smart-turn")),
+            ):
                 [output] = self._session.run(None, {"input_features": features})
         except _RUN_ERRORS as error:
             raise ModelError(f"The turn detector failed: {error}") from error

@@ -46,6 +46,7 @@ class TurnDetection:
         self._answered = answered
         self._changed = threading.Condition()
         self._waiting: dict[str, tuple[PredictTurn, float]] = {}  # who asked first comes first
+        self._meter = metrics.QueueMeter("turn detections")
         self._closed = False
         self._thread = tasks.thread("turn-detector", self._work)
         self._thread.start()
@@ -73,7 +74,7 @@ class TurnDetection:
             self._changed.notify_all()
 
     def _count(self) -> None:
-        metrics.QUEUE_DEPTH.labels("turn detections").set(len(self._waiting))
+        self._meter.holds(len(self._waiting))
 
     def _take(self) -> tuple[str, PredictTurn] | None:
         """The next question; None at the end."""
@@ -82,8 +83,7 @@ class TurnDetection:
                 if self._waiting:
                     session = next(iter(self._waiting))
                     question, asked_at = self._waiting.pop(session)
-                    waited = time.monotonic() - asked_at
-                    metrics.QUEUE_SECONDS.labels("turn detections").observe(waited)
+                    self._meter.left(asked_at)
                     self._count()
                     return session, question
                 self._changed.wait(_WAIT)

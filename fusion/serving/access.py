@@ -15,6 +15,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from fusion import metrics
 from fusion.serving.health import Health
 from fusion.serving.limits import Connections
 from fusion.serving.tokens import SUBPROTOCOL, Tokens, shown_in
@@ -57,6 +58,7 @@ class AccessPolicy:
                 response.headers[name] = value
             return response
         if not self.accepts_origin(request.headers):
+            metrics.REFUSALS.labels("origin").inc()
             sentence = "Pages of this origin may not connect; see --allowed_origins.\n"
             return connection.respond(http.HTTPStatus.FORBIDDEN, sentence)
         refusal = self.connections.establish(

@@ -11,6 +11,7 @@ import resource
 from collections import Counter
 from dataclasses import dataclass, field
 
+from fusion import metrics
 from fusion.settings import Settings
 
 Peer = tuple[str, int]
@@ -34,16 +35,24 @@ class Refusal:
 
     status: http.HTTPStatus
     sentence: str
+    reason: str
+    """The same in a few words, for a monitor."""
 
 
 FULL = Refusal(
-    http.HTTPStatus.SERVICE_UNAVAILABLE, "The server has no room for another connection.\n"
+    http.HTTPStatus.SERVICE_UNAVAILABLE,
+    "The server has no room for another connection.\n",
+    "no room",
 )
 TOO_MANY = Refusal(
-    http.HTTPStatus.TOO_MANY_REQUESTS, "Your address has too many connections open already.\n"
+    http.HTTPStatus.TOO_MANY_REQUESTS,
+    "Your address has too many connections open already.\n",
+    "too many of an address",
 )
 TOO_OFTEN = Refusal(
-    http.HTTPStatus.TOO_MANY_REQUESTS, "Your address connects too often; try again in a minute.\n"
+    http.HTTPStatus.TOO_MANY_REQUESTS,
+    "Your address connects too often; try again in a minute.\n",
+    "too often from an address",
 )
 
 
@@ -85,6 +94,7 @@ class Connections:
         if len(self._waiting) <= MOST_WAITING:
             return None
         [(address, _)] = Counter(address for address, _ in self._waiting).most_common(1)
+        metrics.REFUSALS.labels("said nothing").inc()
         oldest = next(each for each in self._waiting if each[0] == address)
         del self._waiting[oldest]
         return oldest
@@ -94,6 +104,15 @@ class Connections:
 
         With None it is not known who the client is, and somebody else looks at that.
         """
+        refusal = self._refusal(address, now)
+        if refusal is not None:
+            metrics.REFUSALS.labels(refusal.reason).inc()
+            return refusal
+        self._waiting.pop(peer, None)
+        self._open[peer] = address
+        return None
+
+    def _refusal(self, address: str | None, now: float) -> Refusal | None:
         if len(self._open) >= self.most:
             return FULL
         if address is not None:
@@ -101,8 +120,6 @@ class Connections:
                 return TOO_MANY
             if not self._allow(address, now):
                 return TOO_OFTEN
-        self._waiting.pop(peer, None)
-        self._open[peer] = address
         return None
 
     def closed(self, peer: Peer) -> None:
