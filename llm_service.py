@@ -7,9 +7,7 @@ one that is already under way, or complete.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,12 +29,12 @@ from fusion.messages import (
     ReplyEnded,
     ReplyFailed,
     ReplyText,
-    ReplyThinking,
     SessionChanged,
     SessionEnded,
     SessionStarted,
     Speculation,
     Spoken,
+    ToolResult,
     Wish,
     Withdrawal,
 )
@@ -44,19 +42,19 @@ from fusion.receiving import neighbour_is_ready, received
 from fusion.selection import LANGUAGE_MODELS, Pick, module
 from fusion.settings import Settings
 from fusion.status import Phase, Service
+from fusion.tools import NO_TOOLS, Tool, ToolOffer
 from language_models.announcer import ModelAnnouncer
 from language_models.automatic import AutomaticModel, Started, is_automatic
-from language_models.base import ChatMessage, Finish, GenerationRequest, LanguageModel, Thinking
+from language_models.base import ChatMessage, LanguageModel
 from language_models.conversation import Conversation
 from language_models.generations import HEAD_START, Generation, Generations, Priority
-from language_models.library_errors import as_model_errors, guarded_stream
-from language_models.reply_filter import ReplyFilter
-from language_models.speed import ReplyClock, SpeedWatch, turn_cost
+from language_models.library_errors import as_model_errors
+from language_models.prompts import size_in_prompt, with_tools
+from language_models.replying import CALL_TOKENS, Replying
+from language_models.speed import SpeedWatch, turn_cost
+from language_models.tool_calls import NoServerTools, ServerTools, ToolCalls
 
 logger = logging.getLogger(__name__)
-
-# How often the neighbours are told that a model still thinks.
-_THINKING_INTERVAL = 1.0
 
 
 @dataclass
@@ -67,6 +65,8 @@ class _ChatSession:
     # A reply that was complete before its revision was committed.
     ready: Generation | None = None
     max_tokens: int = 0
+    tools: ToolOffer = NO_TOOLS
+    language: str = ""
 
 
 class LanguageModelService:
@@ -75,6 +75,7 @@ class LanguageModelService:
     `send` takes what the transcription server and the voice are told; it is called from several
     threads and must not block. `now` is the time of day where the people are.
     `tell_speed` takes the tokens a second of each reply, 0 where there were too few to tell.
+    `server_tools` are offered beside those of the client.
     """
 
     def __init__(
@@ -84,9 +85,10 @@ class LanguageModelService:
         send: Callable[[Message], None],
         now: Callable[[], datetime] = datetime.now,
         tell_speed: Callable[[float], None] = lambda _: None,
+        server_tools: ServerTools | None = None,
     ) -> None:
         self._model = model
-        self._tell_speed = tell_speed
+        self.tell_speed = tell_speed
         self._now = now
         self._settings = settings
         self._send = send
@@ -95,6 +97,7 @@ class LanguageModelService:
         self._generations = Generations(model.max_concurrent)
         self._meter = metrics.QueueMeter("generations")
         self._successor: LanguageModel | None = None
+        self._tool_calls = ToolCalls(server_tools or NoServerTools(), settings.tool_timeout)
 
     def handle(self, message: Message) -> None:
         """Take one message from the transcription server."""
@@ -103,8 +106,14 @@ class LanguageModelService:
                 prompt = message.system_prompt or self._settings.system_prompt
                 conversation = Conversation(prompt, message.history, self._now())
                 self._clients[message.session] = _ChatSession(
-                    conversation, max_tokens=message.max_tokens
+                    conversation,
+                    max_tokens=message.max_tokens,
+                    tools=message.tools,
+                    language=message.language,
                 )
+                return
+            if isinstance(message, ToolResult):
+                self._tool_calls.deliver(message)
                 return
             client = self._clients.get(message.session)
             if client is None:
@@ -153,7 +162,7 @@ class LanguageModelService:
 
     def _change(self, client: _ChatSession, message: SessionChanged) -> None:
         prompt = message.system_prompt or self._settings.system_prompt
-        client.max_tokens = message.max_tokens
+        client.max_tokens, client.tools = message.max_tokens, message.tools
         if message.history is None:
             client.conversation.instruct(prompt)
         else:
@@ -188,7 +197,7 @@ class LanguageModelService:
             return
         found = self._generations.find(message.session, message.turn, message.revision)
         if found is not None and not found.cancellation.requested:
-            found.priority = Priority.COMMITTED
+            found.commit()
             return
         self._stop(message.session, turn=message.turn)
         key = (message.session, message.turn, message.revision)
@@ -232,59 +241,20 @@ class LanguageModelService:
                 retired.close()
 
     def _generate(self, generation: Generation) -> None:
-        messages = self._prompt(generation)
-        if messages is None:
+        if generation.priority != Priority.PREFILL:
+            Replying(self, generation, self._model, self._settings, self._tool_calls).make()
             return
-        if generation.priority == Priority.PREFILL:
+        tools = self._tool_calls.offered(self.offer(generation))
+        messages = self.prompt(generation, (), tools)
+        if messages is not None:
             with as_model_errors(self._model.name), metrics.model_call("prefill"):
-                self._model.prefill(messages, generation.cancellation)
-            return
-        request = GenerationRequest(
-            messages=tuple(messages),
-            max_tokens=self._most_tokens(generation),
-            temperature=self._settings.temperature,
-            top_p=self._settings.top_p,
-        )
-        reply = ReplyFilter(request.max_tokens)
-        began = time.monotonic()
-        clock = ReplyClock()
-        cut = self._read(generation, request, reply, clock)
-        self._tell_speed(clock.speed())
-        if not generation.cancellation.requested:
-            self._grow(generation, reply.finish(cut=cut))
-            if not reply.text:
-                raise ModelError(reply.why_empty(cut=cut))
-            metrics.called("generation", time.monotonic() - began)
-            self._complete(generation, reply.text)
+                self._model.prefill(messages, generation.cancellation, tools)
 
-    def _read(
-        self,
-        generation: Generation,
-        request: GenerationRequest,
-        reply: ReplyFilter,
-        clock: ReplyClock,
-    ) -> bool:
-        """Read the model's stream through the filter; whether it ended for want of tokens."""
-        told = -math.inf
-        stream = guarded_stream(self._model, request, generation.cancellation)
-        with contextlib.closing(stream):
-            while not reply.ended:
-                try:
-                    piece = next(stream)
-                except StopIteration as end:
-                    return end.value is Finish.LENGTH
-                now = time.monotonic()
-                if isinstance(piece, Thinking):
-                    reply.think()
-                else:
-                    clock.piece(now)
-                    self._grow(generation, reply.push(piece))
-                if reply.thinking and now - told >= _THINKING_INTERVAL:
-                    told = now
-                    self._tell(generation, ReplyThinking(*_key(generation), now))
-        return False
+    # -- what a reply in the making asks for (`replying.ReplyHost`) ------------------------------
 
-    def _prompt(self, generation: Generation) -> list[ChatMessage] | None:
+    def prompt(
+        self, generation: Generation, exchange: Sequence[ChatMessage], tools: tuple[Tool, ...]
+    ) -> list[ChatMessage] | None:
         """The prompt, or None if nobody wants the reply any more.
 
         The lock is not held while tokens are counted: a server may take a second for that, and
@@ -297,11 +267,17 @@ class LanguageModelService:
             conversation = client.conversation
             conversation.tell_time(generation.turn, self._now())
             copy = self._basis(conversation, generation.wish)
+        if not self._model.takes_tools:
+            copy.forget_exchanges()
+        if tools:
+            copy.instruct(with_tools(copy.system_prompt))
         messages = copy.prompt(
             generation.turn,
             generation.question,
-            self._count_tokens,
-            self._settings.max_prompt_tokens,
+            partial(self._count_tokens, tools),
+            self._settings.prompt_tokens(tools=bool(tools)) - (CALL_TOKENS if tools else 0),
+            exchange,
+            size_in_prompt(tools),
         )
         with self._lock:
             conversation.forget_as(copy)
@@ -316,38 +292,63 @@ class LanguageModelService:
         prompt = wish.system_prompt or conversation.system_prompt
         return Conversation(prompt, wish.aside)
 
-    def _most_tokens(self, generation: Generation) -> int:
+    def offer(self, generation: Generation) -> ToolOffer:
+        """What of its client's tools a reply may call."""
+        with self._lock:
+            client = self._clients.get(generation.session)
+        if client is None or not (self._model.takes_tools and self._settings.max_tool_tokens):
+            return ToolOffer(choice="none")
+        wish = generation.wish
+        return client.tools if wish is None or wish.tools is None else wish.tools
+
+    def language(self, generation: Generation) -> str:
+        """The language of a session, as a code; "" where it is not known."""
+        with self._lock:
+            client = self._clients.get(generation.session)
+        return "" if client is None else client.language
+
+    def most_tokens(self, generation: Generation) -> int:
+        """The longest reply."""
         wanted = generation.wish.max_tokens if generation.wish is not None else 0
         with self._lock:
             client = self._clients.get(generation.session)
             wanted = wanted or (client.max_tokens if client is not None else 0)
         return wanted or self._settings.max_new_tokens
 
-    def _count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def _count_tokens(self, tools: tuple[Tool, ...], messages: Sequence[ChatMessage]) -> int:
         with as_model_errors(self._model.name):
-            return self._model.count_tokens(messages)
+            return self._model.count_tokens(messages, tools)
 
-    def _grow(self, generation: Generation, piece: str) -> None:
+    def grow(self, generation: Generation, piece: str) -> None:
+        """The reply goes on with these words."""
         if not piece:
             return
         with self._lock:
             generation.pieces += 1
-            self._tell(generation, ReplyText(*_key(generation), piece, time.monotonic()))
+            generation.told += piece
+            self.tell(generation, ReplyText(*generation.key, piece, time.monotonic()))
             if generation.pieces == HEAD_START:
                 self._start_what_may()
 
-    def _complete(self, generation: Generation, text: str) -> None:
+    def note_exchange(self, generation: Generation, exchange: Sequence[ChatMessage]) -> None:
+        """Remember what tools did, also where the reply is interrupted later."""
+        with self._lock:
+            client = self._clients.get(generation.session)
+            if client is not None:
+                client.conversation.exchange(generation.turn, exchange)
+
+    def complete(self, generation: Generation, answer: str, text: str) -> None:
+        """All of it was told: `text`, of which the model remembers `answer` beside the calls."""
         with self._lock:
             if generation.cancellation.requested:
                 return
-            generation.text = text
+            generation.text = answer
             client = self._clients[generation.session]
             if generation.priority == Priority.COMMITTED:
-                client.conversation.answer(generation.turn, generation.text)
+                client.conversation.answer(generation.turn, answer)
             else:
                 client.ready = generation
-            ended = ReplyEnded(*_key(generation), generation.text, time.monotonic())
-            self._tell(generation, ended)
+            self.tell(generation, ReplyEnded(*generation.key, text, time.monotonic()))
 
     def _fail(self, generation: Generation, error: ModelError) -> None:
         """End the turn; speculation that failed is done again when its turn is committed."""
@@ -355,19 +356,15 @@ class LanguageModelService:
         logger.warning("a reply failed: %s", without_quotes(str(error)), extra=extra)
         with self._lock:
             if generation.priority == Priority.COMMITTED:
-                self._tell(generation, ReplyFailed(*_key(generation), str(error)))
+                self.tell(generation, ReplyFailed(*generation.key, str(error)))
             else:
                 self._generations.stop(generation)
 
-    def _tell(self, generation: Generation, message: Message) -> None:
+    def tell(self, generation: Generation, message: Message) -> None:
         """Nothing is said of a generation that was stopped."""
         with self._lock:
             if generation.priority != Priority.PREFILL and not generation.cancellation.requested:
                 self._send(message)
-
-
-def _key(generation: Generation) -> tuple[str, int, int]:
-    return generation.session, generation.turn, generation.revision
 
 
 async def _serve(settings: Settings, links: Links, stop: threading.Event) -> None:

@@ -33,12 +33,15 @@ from fusion.messages import (
     Interruption,
     Message,
     ReplyEnded,
-    ReplyFailed,
+    ReplyProgress,
     ReplyText,
+    ReplyThinking,
     SessionChanged,
     SessionEnded,
     SessionStarted,
     SpeechEnded,
+    ToolCalled,
+    ToolEnded,
     Withdrawal,
 )
 from fusion.models.kokoro import SPEAKERS
@@ -110,7 +113,7 @@ class SpeechServer:
             client.started = replace(client.started, voice=message.voice)
         elif isinstance(message, Interruption):
             self._silence(client, message.turn)
-        elif isinstance(message, ReplyText | ReplyEnded | ReplyFailed | Commit | Withdrawal):
+        elif isinstance(message, ReplyProgress | Commit | Withdrawal):
             self._follow(client, message)
             client.changed.set()
             self._synthesis.wake()
@@ -118,7 +121,7 @@ class SpeechServer:
     def _follow(
         self,
         client: SpeechSession,
-        message: ReplyText | ReplyEnded | ReplyFailed | Commit | Withdrawal,
+        message: ReplyProgress | Commit | Withdrawal,
     ) -> None:
         speeches = client.speeches
         if isinstance(message, Withdrawal):
@@ -131,6 +134,8 @@ class SpeechServer:
                 return
             if isinstance(message, ReplyText):
                 speech.feed(message.text)
+            elif isinstance(message, ReplyThinking | ToolCalled | ToolEnded):
+                speech.pause()
             else:
                 speech.complete(message.text if isinstance(message, ReplyEnded) else None)
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fusion.tools import NO_TOOLS, ToolCall, ToolOffer
+
 
 @dataclass(frozen=True)
 class SessionStarted:
@@ -25,13 +27,17 @@ class SessionStarted:
     system_prompt: str
     voice: str
     history: tuple[tuple[str, str], ...] = ()
-    """Earlier turns as (role, text), so that a restarted language model knows them again."""
+    """Earlier turns as (role, text), so that a restarted language model knows them again. The text
+    of a `tool_call` is JSON with its id, name and arguments, that of a `tool_result` with its id
+    and content."""
     buffer_lead: float | None = None
     """Seconds of sound that are sent before they are due; None: as the settings say."""
     max_tokens: int = 0
     """The longest reply; 0: as the settings say."""
     knows_keys: bool = False
     """Whether its client names the key: no audio connection without one is given the session."""
+    tools: ToolOffer = NO_TOOLS
+    """What of the client's the language model may call."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class SessionChanged:
     voice: str
     max_tokens: int
     history: tuple[tuple[str, str], ...] | None
+    tools: ToolOffer = NO_TOOLS
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ class Wish:
     system_prompt: str = ""
     max_tokens: int = 0
     aside: tuple[tuple[str, str], ...] | None = None
+    tools: ToolOffer | None = None
+    """What may be called in it; None: what the session offers."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,16 @@ class Spoken:
 
 
 @dataclass(frozen=True)
+class ToolResult:
+    """To the language model: what a call returned that the client carried out, or why it failed."""
+
+    session: str
+    call_id: str
+    output: str
+    failed: bool = False
+
+
+@dataclass(frozen=True)
 class ReplyText:
     """More text of a reply, as it is generated. To the transcription server and to the voice."""
 
@@ -176,6 +195,31 @@ class ReplyFailed:
     turn: int
     revision: int
     reason: str
+
+
+@dataclass(frozen=True)
+class ToolCalled:
+    """The reply calls a tool, and pauses until it has the result. To both likewise.
+
+    `by_server` is whether it is one of the server's own, so that the client has nothing to do.
+    """
+
+    session: str
+    turn: int
+    revision: int
+    call: ToolCall
+    by_server: bool = False
+
+
+@dataclass(frozen=True)
+class ToolEnded:
+    """A call is over: `error` says why it failed, or is empty. To both likewise."""
+
+    session: str
+    turn: int
+    revision: int
+    call: ToolCall
+    error: str
 
 
 @dataclass(frozen=True)
@@ -241,17 +285,20 @@ Message = (
     | Withdrawal
     | Interruption
     | Spoken
+    | ToolResult
     | ReplyText
     | ReplyThinking
     | ReplyEnded
     | ReplyFailed
+    | ToolCalled
+    | ToolEnded
     | ModelStatus
     | SpeechStarted
     | ClauseSpoken
     | SpeechEnded
 )
 
-ReplyProgress = ReplyText | ReplyThinking | ReplyEnded | ReplyFailed
+ReplyProgress = ReplyText | ReplyThinking | ReplyEnded | ReplyFailed | ToolCalled | ToolEnded
 """What the language model says of a reply."""
 
 PROVISIONAL = (Prefill, Speculation, ModelStatus)

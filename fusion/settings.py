@@ -14,10 +14,15 @@ from typing import Any
 
 from fusion.logs import FORMATS
 
+WITHOUT_TOOLS = (
+    "You only talk: you have no internet, weather, timers, alarms, music or devices, and you say "
+    "so when asked for them."
+)
+"""What of the system prompt is not true of a model that is offered tools."""
+
 SYSTEM_PROMPT = (
     "You are a friendly voice assistant. Answer in one or two short spoken sentences, "
-    "without lists, markup or emoji. You only talk: you have no internet, weather, timers, alarms, "
-    "music or devices, and you say so when asked for them. If you do not know something, say so. "
+    f"without lists, markup or emoji. {WITHOUT_TOOLS} If you do not know something, say so. "
     "Answer in the language of the question."
 )
 
@@ -222,6 +227,19 @@ class Settings:
     max_prompt_tokens: int = _setting(
         923, "conversation", "longest prompt, in tokens; older turns are left out to fit", least=64
     )
+    max_tool_tokens: int = _setting(
+        1024,
+        "conversation",
+        "more tokens where tools are offered: for their descriptions, calls and results; 0 offers "
+        "none",
+        least=0,
+    )
+    tool_timeout: float = _setting(
+        20.0,
+        "conversation",
+        "seconds that a tool may take before the model goes on without its result",
+        least=0.1,
+    )
     temperature: float = _setting(
         0.0, "conversation", "0 is greedy: the same reply each time", least=0
     )
@@ -417,6 +435,10 @@ class Settings:
     @property
     def cache_folder(self) -> Path:
         return Path(self.cache).expanduser()
+
+    def prompt_tokens(self, *, tools: bool) -> int:
+        """The longest prompt, with tools in it or without."""
+        return self.max_prompt_tokens + (self.max_tool_tokens if tools else 0)
 
     @property
     def cpu_threads(self) -> int:

@@ -8,23 +8,37 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from fusion.tools import Tool, ToolCall
+
 
 @dataclass(frozen=True)
 class ChatMessage:
-    """One part of a conversation."""
+    """One part of a conversation.
 
-    role: Literal["system", "user", "assistant"]
+    An assistant's may have `calls` of tools; what each returned follows as a message of the role
+    tool, with that call's id and the tool's name.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What to answer, and how. `temperature` 0 is greedy decoding."""
+    """What to answer, and how. `temperature` 0 is greedy decoding.
+
+    `tools` may be called; with `must_call` one of them has to be.
+    """
 
     messages: tuple[ChatMessage, ...]
     max_tokens: int = 100
     temperature: float = 0.0
     top_p: float = 1.0
+    tools: tuple[Tool, ...] = ()
+    must_call: bool = False
 
 
 class Finish(enum.Enum):
@@ -45,8 +59,8 @@ class Thinking(enum.Enum):
 
 THINKING = Thinking.THINKING
 
-Stream = Generator[str | Thinking, None, Finish]
-"""A reply in the making: pieces of text, then why it ended."""
+Stream = Generator[str | Thinking | ToolCall, None, Finish]
+"""A reply in the making: pieces of text and calls of tools, then why it ended."""
 
 
 class Cancellation:
@@ -93,22 +107,32 @@ class LanguageModel(Protocol):
     max_concurrent: int
     """How many generations it serves together; each runs in its own thread."""
 
+    @property
+    def takes_tools(self) -> bool:
+        """Whether its chat template has a place for tools. One that has none is offered none."""
+
     def warm_up(self) -> None:
         """Generate a few tokens so that the first reply is not slow."""
 
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def count_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
         """Length in tokens of the prompt that these messages become."""
 
     def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
         """Yield the model's text piece by piece, never half a character; return why it ended.
 
         The text is what the model wrote: what of it is said (no `<think>` tags, no role labels) is
-        decided by `reply_filter` for all models. Ends early, without an error, within about a token
-        of `cancellation`. Raises ModelError with a sentence for the client when the reply cannot be
-        made.
+        decided by `reply_filter` for all models, and calls in it are found by `tool_text`; what a
+        library takes out by itself is yielded as a `ToolCall`, whole. Ends early, without an error,
+        within about a token of `cancellation`. Raises ModelError with a sentence for the client
+        when the reply cannot be made.
         """
 
-    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(
+        self,
+        messages: Sequence[ChatMessage],
+        cancellation: Cancellation,
+        tools: Sequence[Tool] = (),
+    ) -> None:
         """Read a prompt whose last message is still growing into the cache, where there is one.
 
         Does nothing for a model that has no prompt cache.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from fusion.errors import ModelError
+from fusion.tools import ToolCall, presentable, presentable_id
 from language_models.base import ChatMessage
 
 # When the history no longer fits, it is cut to this share of the room at once. Cutting a little in
@@ -19,13 +21,19 @@ _ROOM_AFTER_CUT = 0.6
 _TEMPLATE_TOKENS = 16
 
 # How those texts begin that a tokenizer takes for marks of a chat template: <|im_end|>, <｜User｜>,
-# </s>, <end_of_turn>, [INST], [|user|], … Whoever types one, or has the model write one, would end
-# a turn and speak in another's name.
+# </s>, <end_of_turn>, [INST], [|user|], <tool_response>, … Whoever types one, has the model write
+# one or a tool return it would end a turn and speak in another's name.
 _MARK = re.compile(
     r"[<\[](?=[|｜])"
+    r"|<(?=/?(?i:tools?|tool_\w+|function|parameter)\b)"
     r"|<(?=/?(?i:s|unk|pad|mask|cls|sep|[be]os\w*|(?:start|end)_of_\w+)>)"
     r"|\[(?=/?[A-Z_]{4,}\])"
 )
+
+# What a tool returned is cut to this many characters, and no further, where a prompt lacks room.
+_SHORTEST_RESULT = 200
+
+NO_RESULT = "The tool returned nothing."
 
 # How old what a model knows of the time may be.
 _TIME_IS_OLD = timedelta(minutes=2)
@@ -40,6 +48,8 @@ class _Turn:
     number: int
     question: str
     answer: str = ""
+    exchange: tuple[ChatMessage, ...] = ()
+    """What came between question and answer: calls of tools, and what they returned."""
 
 
 class Conversation:
@@ -68,10 +78,13 @@ class Conversation:
         for role, text in history:
             if role == "user":
                 self._turns.append(_Turn(0, text))
-            elif self._turns and not self._turns[-1].answer:
+                continue
+            if not self._turns or (role == "assistant" and self._turns[-1].answer):
+                self._turns.append(_Turn(0, ""))  # the machine spoke first, or went on by itself
+            if role == "assistant":
                 self._turns[-1].answer = text
-            else:  # the machine spoke first, or went on by itself
-                self._turns.append(_Turn(0, "", text))
+            else:
+                _add_exchange(self._turns[-1], role, json.loads(text))
 
     @property
     def system_prompt(self) -> str:
@@ -80,6 +93,11 @@ class Conversation:
     def instruct(self, system_prompt: str) -> None:
         """The model is told this from now on."""
         self._system = system_prompt.strip()
+
+    def forget_exchanges(self) -> None:
+        """For a model that knows no tools: of each turn, question and answer are left."""
+        for turn in self._turns:
+            turn.exchange = ()
 
     def copy(self, system_prompt: str = "") -> Conversation:
         """The same turns, which change no more; with another system prompt, if one is given."""
@@ -123,25 +141,44 @@ class Conversation:
             if known.number == turn:
                 known.answer = text
 
+    def exchange(self, turn: int, messages: Iterable[ChatMessage]) -> None:
+        """Before its answer a turn had these calls and results. Unknown turns are ignored."""
+        for known in self._turns:
+            if known.number == turn:
+                known.exchange = tuple(messages)
+
     def prompt(
-        self, turn: int, question: str, count_tokens: CountTokens, limit: int
+        self,
+        turn: int,
+        question: str,
+        count_tokens: CountTokens,
+        limit: int,
+        exchange: Sequence[ChatMessage] = (),
+        overhead: int = 0,
     ) -> list[ChatMessage]:
         """Messages for an answer to `question`, asked in this turn, at most `limit` tokens long.
 
-        Whole turns are forgotten, oldest first, when they do not fit. Raises ModelError when the
-        question alone is too long.
+        `exchange` is what this turn's tools were asked and returned so far. Whole turns are
+        forgotten, oldest first, when they do not fit, and after them the ends of what tools
+        returned. `overhead` is at least as many tokens as whatever else belongs to the prompt.
+        Raises ModelError when the question alone is too long.
         """
-        asked = _Turn(turn, question)
+        asked = _Turn(turn, question, exchange=tuple(exchange))
         kept = [known for known in self._turns if known.number != turn]
         messages = self._messages(kept, asked)
-        if _fits(messages, count_tokens, limit):
+        if _fits(messages, count_tokens, limit, overhead):
             return messages
         forgotten = 0
-        while kept and not _fits(messages, count_tokens, int(limit * _ROOM_AFTER_CUT)):
+        room = int(limit * _ROOM_AFTER_CUT)
+        while kept and not _fits(messages, count_tokens, room, overhead):
             del kept[0]
             forgotten += 1
             messages = self._messages(kept, asked)
-        if not kept and not _fits(messages, count_tokens, limit):
+        while not kept and not _fits(messages, count_tokens, limit, overhead):
+            if not _shorten(asked):
+                break
+            messages = self._messages(kept, asked)
+        if not kept and not _fits(messages, count_tokens, limit, overhead):
             raise ModelError(
                 "That was too long for the language model. Please say it in shorter parts."
             )
@@ -162,17 +199,18 @@ class Conversation:
         before: list[str] = []
         for turn in turns:
             words = _WORD.findall(turn.answer.casefold())
-            if len(words) > 2 and words == before:
+            if len(words) > 2 and words == before and not turn.exchange:
                 continue
             unanswered.append(self._said(turn))
-            if turn.answer:
-                messages.append(ChatMessage("user", escape_special_tokens(_joined(unanswered))))
-                messages.append(ChatMessage("assistant", escape_special_tokens(turn.answer)))
+            if turn.answer or turn.exchange:
+                messages += _asked(unanswered, messages)
+                messages += _escaped(turn.exchange)
                 unanswered.clear()
+            if turn.answer:
+                messages.append(ChatMessage("assistant", escape_special_tokens(turn.answer)))
                 before = words
-        last = _joined([*unanswered, self._said(asked)])
-        messages.append(ChatMessage("user", escape_special_tokens(last)))
-        return messages
+        messages += _asked([*unanswered, self._said(asked)], messages)
+        return [*messages, *_escaped(asked.exchange)]
 
     def _said(self, turn: _Turn) -> str:
         """A turn's question, with the time before it where that was told."""
@@ -205,6 +243,73 @@ def escape_special_tokens(said: str) -> str:
     return _MARK.sub(r"\g<0> ", said)
 
 
-def _fits(messages: Sequence[ChatMessage], count_tokens: CountTokens, limit: int) -> bool:
-    most = sum(len(message.content.encode()) + _TEMPLATE_TOKENS for message in messages)
+def _add_exchange(turn: _Turn, role: str, fields: dict[str, str]) -> None:
+    """Take a call or a result of a history into a turn; a result that nobody asked for is none."""
+    *before, last = turn.exchange or (ChatMessage("assistant", ""),)
+    if role == "tool_call":
+        call = presentable(ToolCall(fields["id"], fields["name"], fields["arguments"]))
+        if turn.answer:  # what was said before the call
+            turn.exchange += (ChatMessage("assistant", turn.answer, (call,)),)
+            turn.answer = ""
+        elif last.calls:
+            turn.exchange = (*before, replace(last, calls=(*last.calls, call)))
+        else:
+            turn.exchange += (ChatMessage("assistant", "", (call,)),)
+        return
+    calls = {call.id: call for message in turn.exchange for call in message.calls}
+    if (known := calls.get(presentable_id(fields["id"]))) is not None:
+        result = ChatMessage("tool", fields["content"], call_id=known.id, name=known.name)
+        turn.exchange += (result,)
+
+
+def _asked(parts: Sequence[str], before: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The question that these parts make; none where the reply is to what a tool returned."""
+    question = _joined(parts)
+    if not question and before and before[-1].role == "tool":
+        return []
+    return [ChatMessage("user", escape_special_tokens(question))]
+
+
+def _escaped(exchange: Iterable[ChatMessage]) -> list[ChatMessage]:
+    """Calls and results as a prompt takes them: as data, and a result to each call."""
+    messages: list[ChatMessage] = []
+    results = {message.call_id: message for message in exchange if message.role == "tool"}
+    for message in exchange:
+        if message.role == "tool":
+            continue
+        calls = tuple(
+            replace(call, arguments=escape_special_tokens(call.arguments)) for call in message.calls
+        )
+        content = escape_special_tokens(message.content)
+        messages.append(replace(message, content=content, calls=calls))
+        for call in calls:
+            known = results.get(call.id) or ChatMessage("tool", "", call_id=call.id, name=call.name)
+            content = escape_special_tokens(known.content).strip() or NO_RESULT
+            messages.append(replace(known, content=content))
+    return messages
+
+
+def _shorten(turn: _Turn) -> bool:
+    """Halve the longest of what its tools returned; False where that is short already."""
+    longest = max((len(m.content) for m in turn.exchange if m.role == "tool"), default=0)
+    if longest <= _SHORTEST_RESULT:
+        return False
+    turn.exchange = tuple(
+        replace(message, content=message.content[: longest // 2] + " […]")
+        if message.role == "tool" and len(message.content) == longest
+        else message
+        for message in turn.exchange
+    )
+    return True
+
+
+def _fits(
+    messages: Sequence[ChatMessage], count_tokens: CountTokens, limit: int, overhead: int
+) -> bool:
+    most = overhead + sum(len(message.content.encode()) + _TEMPLATE_TOKENS for message in messages)
+    most += sum(
+        len(call.name) + len(call.arguments.encode()) + _TEMPLATE_TOKENS
+        for message in messages
+        for call in message.calls
+    )
     return most <= limit or count_tokens(messages) <= limit

@@ -7,6 +7,7 @@ done before a commit fills what is left, and is the first to stop when the machi
 from __future__ import annotations
 
 import enum
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -35,10 +36,29 @@ class Generation:
     cancellation: Cancellation = field(default_factory=Cancellation)
     messages: list[ChatMessage] = field(default_factory=list)
     text: str = ""
+    """What is remembered of it as an answer, once it is complete."""
+    told: str = ""
+    """All words of it that were told so far."""
     pieces: int = 0
     complete: bool = False
     wish: Wish | None = None
     since: float = field(default_factory=time.monotonic)
+    committed: threading.Event = field(default_factory=threading.Event)
+    """Set once it is what the person said, and when it is cancelled."""
+
+    def __post_init__(self) -> None:
+        self.cancellation.on_request(self.committed.set)
+        if self.priority == Priority.COMMITTED:
+            self.committed.set()
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.session, self.turn, self.revision
+
+    def commit(self) -> None:
+        """It is what the person said."""
+        self.priority = Priority.COMMITTED
+        self.committed.set()
 
 
 # Pieces of text that keep the voice busy for a while: after them a reply keeps nobody waiting.

@@ -34,6 +34,7 @@ from fusion.models import lookup
 from fusion.models.llms import LLMS
 from fusion.models.sources import LLM
 from fusion.settings import AUTO, Settings
+from fusion.tools import Tool
 from fusion.watchdog import watched
 from language_models.base import (
     THINKING,
@@ -46,6 +47,7 @@ from language_models.base import (
     Thinking,
     patience,
 )
+from language_models.chat_json import CallFragments, messages_as_json, tools_as_json
 from language_models.library_errors import as_model_errors
 from language_models.pacing import Pacing
 from language_models.slots import Slots, cut_prompt
@@ -92,6 +94,7 @@ class LlamaCpp:
             trust_env=False,
         )
         self._count = functools.lru_cache(maxsize=256)(self._count_tokens)
+        self.takes_tools = "tools" in str(self._properties().get("chat_template"))
 
     def warm_up(self) -> None:
         """Read the system prompt into every slot and generate a few tokens."""
@@ -103,9 +106,9 @@ class LlamaCpp:
         for _ in self.stream(request, Cancellation()):
             pass
 
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def count_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
         """Length in tokens of the prompt that these messages become, the template's included."""
-        return self._count(tuple(messages))
+        return self._count(tuple(messages), tuple(tools))
 
     def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
         """Yield the reply's text as it is generated.
@@ -130,11 +133,15 @@ class LlamaCpp:
         cancellation.on_request(lambda: events.put(_DONE))
         abandoned.on_request(self._pacing.wake)
         self._start_worker(request.messages, abandoned, generate)
-        finish = Finish.STOP
+        finish, fragments = Finish.STOP, CallFragments()
         try:
             while (event := self._next(events)) is not _DONE and not cancellation.requested:
                 yield from _pieces(event)
                 finish = _finish(event) or finish
+                for choice in event["choices"]:
+                    fragments.add((choice.get("delta") or {}).get("tool_calls"))
+            if not cancellation.requested:
+                yield from fragments.calls()
         finally:
             abandoned.request()
         return finish
@@ -149,7 +156,8 @@ class LlamaCpp:
         """Make a reply in a slot. It pauses while others wait for their first clause.
 
         llama.cpp cannot pause a request: it is ended, and goes on as the completion of what there
-        is. The slot's cache holds that, so going on costs no more than the next token.
+        is. The slot's cache holds that, so going on costs no more than the next token. Only a chat
+        can call tools, so one that may is not ended.
         """
         text, made = "", 0
         paused = thinks = False
@@ -167,7 +175,8 @@ class LlamaCpp:
                 left = made < request.max_tokens and not any(
                     choice.get("finish_reason") for choice in chunk["choices"]
                 )
-                paused = self._pacing.advance(key) and left and not thinks
+                may_pause = left and not thinks and not request.tools
+                paused = self._pacing.advance(key) and may_pause
             return abandoned.requested or paused
 
         self._pacing.enter(key)
@@ -185,13 +194,18 @@ class LlamaCpp:
         finally:
             self._pacing.leave(key)
 
-    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(
+        self,
+        messages: Sequence[ChatMessage],
+        cancellation: Cancellation,
+        tools: Sequence[Tool] = (),
+    ) -> None:
         """Read the prompt up to the last whole word of the last message into a slot's cache.
 
         Returns when it is read or, within two batches, cancelled.
         """
         self._require_open()
-        prefix = cut_prompt(messages, self._render)
+        prefix = cut_prompt(messages, functools.partial(self._render, tools=tools))
         with self._slots.taken(tuple(messages), cancellation) as slot:
             self._read(prefix, slot.number, cancellation)
 
@@ -275,16 +289,24 @@ class LlamaCpp:
 
             handle(request, progress)
 
-    def _render(self, messages: Sequence[ChatMessage]) -> str:
-        answer = self._post("/apply-template", {"messages": _as_json(messages)})
+    def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> str:
+        answer = self._post("/apply-template", _conversation(messages, tools))
         return str(answer["prompt"])
 
-    def _count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
-        prompt = self._render(messages)
+    def _count_tokens(self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...]) -> int:
+        prompt = self._render(messages, tools)
         answer = self._post(
             "/tokenize", {"content": prompt, "add_special": True, "parse_special": True}
         )
         return len(answer["tokens"])
+
+    def _properties(self) -> dict[str, Any]:
+        """What llama.cpp says of the model. Raises ConfigurationError."""
+        try:
+            properties: dict[str, Any] = self._http.get("/props").raise_for_status().json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise ConfigurationError(f"llama.cpp does not describe {self.name}: {error}") from error
+        return properties
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         try:
@@ -327,7 +349,8 @@ def _start_server(path: Path, settings: Settings, key: str) -> Any:
 
 def _context_length(settings: Settings) -> int:
     """Tokens a slot must hold: prompt and reply, rounded up as llama.cpp does, to 256."""
-    return -(-(settings.max_prompt_tokens + settings.max_new_tokens) // 256) * 256
+    longest = settings.prompt_tokens(tools=True) + settings.max_new_tokens
+    return -(-longest // 256) * 256
 
 
 def _require_gguf(path: Path) -> None:
@@ -346,7 +369,8 @@ def _require_gguf(path: Path) -> None:
 
 
 def _chat_request(request: GenerationRequest, slot: int) -> dict[str, Any]:
-    return {"messages": _as_json(request.messages), **_sampling(request, slot)}
+    fields = {**_conversation(request.messages, request.tools), **_sampling(request, slot)}
+    return {**fields, "tool_choice": "required"} if request.must_call else fields
 
 
 def _sampling(request: GenerationRequest, slot: int) -> dict[str, Any]:
@@ -363,8 +387,9 @@ def _sampling(request: GenerationRequest, slot: int) -> dict[str, Any]:
     }
 
 
-def _as_json(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+def _conversation(messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> dict[str, Any]:
+    fields: dict[str, Any] = {"messages": messages_as_json(messages)}
+    return {**fields, "tools": tools_as_json(tools)} if tools else fields
 
 
 def _pieces(event: Any) -> list[str | Thinking]:

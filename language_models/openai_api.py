@@ -11,9 +11,7 @@ reads the few words that a person just said in some milliseconds.
 
 from __future__ import annotations
 
-import functools
 import logging
-import math
 import threading
 import time
 from collections.abc import Sequence
@@ -27,6 +25,7 @@ from fusion.errors import ConfigurationError, ModelError
 from fusion.logs import without_quotes
 from fusion.serving.hosts import THIS_MACHINE
 from fusion.settings import Settings
+from fusion.tools import Tool
 from language_models.base import (
     THINKING,
     Cancellation,
@@ -36,10 +35,10 @@ from language_models.base import (
     LanguageModel,
     Stream,
 )
+from language_models.chat_json import CallFragments, messages_as_json
 from language_models.openai_connection import AbortableConnection
 from language_models.openai_dialect import Dialect
 from language_models.openai_events import (
-    LONGEST_EVENT,
     MalformedReplyError,
     Reply,
     ServerFailedError,
@@ -49,14 +48,12 @@ from language_models.openai_events import (
     quotation,
     sentence_of_body,
 )
+from language_models.openai_tokens import TokenCounter
 from language_models.thinking import CLOSING_TAG, OPENING_TAG, without_thinking
 
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0
-
-# Counting comes before every long prompt, and other sessions wait for it.
-COUNT_TIMEOUT = 1.0
 
 # A server that loads a large model, or compiles it first, takes minutes until it answers.
 START_TIMEOUT = 900.0
@@ -66,9 +63,6 @@ START_REPORT = 15.0
 # Seconds before the second and the third try. A person is waiting: then they get the error.
 BACKOFF = (0.3, 1.0)
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
-
-# Tokens that a chat template puts around a message, about.
-TEMPLATE_TOKENS = 8
 
 # Models of a server that an error names.
 MOST_NAMED = 8
@@ -109,7 +103,6 @@ class OpenAIServer:
         self._settings = settings
         self._url = settings.openai_url.rstrip("/")
         self._model = settings.openai_model
-        self._counts_tokens = True
         self._dialect = Dialect()
         self._more_tokens = 0
         self._opens_thinking = False
@@ -121,7 +114,7 @@ class OpenAIServer:
             limits=httpx.Limits(max_keepalive_connections=0),
             trust_env=not _is_here(self._url),  # a proxy would be asked for its own 127.0.0.1
         )
-        self._count = functools.lru_cache(maxsize=256)(self._count_tokens)
+        self._counter = TokenCounter(self._http, self._url)
         self.name = f"openai_api: {self._model or 'the first model'} at {self._url}"
         self.max_concurrent = settings.max_clients
 
@@ -161,13 +154,14 @@ class OpenAIServer:
         finally:
             clock.cancel()
 
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
-        """Length of the prompt in tokens, where the server has `/tokenize`; else an estimate.
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the server has not refused tools."""
+        return self._dialect.takes_tools
 
-        vLLM counts exactly; for llama-server the template's part is estimated. The estimate takes
-        three bytes of UTF-8 for a token, which is too many tokens for most text, never far too few.
-        """
-        return self._count(tuple(messages))
+    def count_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
+        """Length of the prompt in tokens, where the server has `/tokenize`; else an estimate."""
+        return self._counter.count(self._model, messages, tools)
 
     def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
         """Yield the reply's text as the server sends it.
@@ -179,12 +173,12 @@ class OpenAIServer:
             ModelError: the server is away, refuses, sends nothing for `reply_timeout` seconds,
                 breaks off, or sends what is no reply.
         """
-        reply = Reply()
+        reply = Reply(may_call=bool(request.tools))
         finish = yield from self._tries(request, cancellation, reply)
         if finish is Finish.LENGTH and reply.only_thought and not cancellation.requested:
             logger.info("%s spent all tokens on thinking: it gets more from now on", self._url)
             self._more_tokens = THINKING_TOKENS
-            reply = Reply()
+            reply = Reply(may_call=bool(request.tools))
             finish = yield from self._tries(request, cancellation, reply)
         if not self._opens_thinking and without_thinking(reply.text, complete=True).opened_before:
             logger.info("The chat template at %s opens the model's thinking", self._url)
@@ -229,7 +223,12 @@ class OpenAIServer:
                 return Finish.STOP
         raise AssertionError("the last try returns or raises")
 
-    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(
+        self,
+        messages: Sequence[ChatMessage],
+        cancellation: Cancellation,
+        tools: Sequence[Tool] = (),
+    ) -> None:
         """Nothing: see the top of this file."""
 
     def close(self) -> None:
@@ -254,7 +253,7 @@ class OpenAIServer:
             while True:
                 body = {
                     "model": self._model_name(),
-                    "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+                    "messages": messages_as_json(request.messages),
                     "stream": True,
                     **self._dialect.fields(request, self._more_tokens),
                 }
@@ -267,7 +266,7 @@ class OpenAIServer:
                     said = sentence_of_body(response.read())
                     if response.status_code in RETRIED_STATUS:
                         raise _BusyError(f"status {response.status_code}{quotation(said)}")
-                    if not self._dialect.give_way(response.status_code, said):
+                    if not self._dialect.give_way(response.status_code, said, request):
                         raise self._refusal(response.status_code, said)
         finally:
             self._live.discard(connection)
@@ -277,6 +276,7 @@ class OpenAIServer:
 
         Raises ModelError for a reply without text that says why it has none.
         """
+        reply.calls = CallFragments()
         if self._opens_thinking:
             yield OPENING_TAG
         for delta in deltas(response.iter_bytes()):
@@ -289,9 +289,11 @@ class OpenAIServer:
                 reply.text += delta.text
                 yield delta.text
             reply.refusal += delta.refusal
-            reply.calls_tool = reply.calls_tool or delta.calls_tool
+            reply.calls.add(delta.tool_calls)
             reply.finish = delta.finish
-        if not reply.text.strip():
+        calls = reply.calls.calls() if reply.may_call else []
+        yield from calls
+        if not reply.text.strip() and not calls:
             # Some builds of llama-server put the answer there although thinking was off.
             if reply.thinking and self._dialect.thinking_off and reply.finish == "stop":
                 reply.text = reply.thinking
@@ -377,39 +379,6 @@ class OpenAIServer:
         self._model = self._model or chat_model(model_names(_json(answer)))
         self.name = f"openai_api: {self._model} at {self._url}"
         return "" if self._model else "it offers no model yet"
-
-    def _count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
-        if self._counts_tokens and (count := self._ask_count(messages)):
-            return count
-        size = sum(len(message.content.encode()) for message in messages)
-        return math.ceil(size / 3) + TEMPLATE_TOKENS * len(messages)
-
-    def _ask_count(self, messages: tuple[ChatMessage, ...]) -> int:
-        """Ask `/tokenize`, which stands beside `/v1`. 0 where there is no answer, or none in time.
-
-        vLLM reads `messages` and answers `count`; llama-server reads `content`.
-        """
-        body = {
-            "model": self._model,
-            "messages": [{"role": m.role, "content": m.content} for m in messages],
-            "content": "\n".join(m.content for m in messages),
-        }
-        url = f"{self._url.removesuffix('/v1')}/tokenize"
-        try:
-            answer = self._http.post(url, json=body, timeout=COUNT_TIMEOUT)
-        except httpx.HTTPError:
-            return 0  # away for now; the request itself will say so
-        content = _json(answer) if answer.status_code == httpx.codes.OK else None
-        if answer.status_code in RETRIED_STATUS:
-            return 0
-        count = content.get("count") if isinstance(content, dict) else None
-        if isinstance(count, int) and 0 < count < LONGEST_EVENT:
-            return count
-        if isinstance(content, dict) and isinstance(content.get("tokens"), list):
-            return len(content["tokens"]) + TEMPLATE_TOKENS * len(messages)
-        self._counts_tokens = False
-        logger.info("%s has no /tokenize: prompt lengths are estimated", self._url)
-        return 0
 
 
 class _BusyError(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from language_models.base import GenerationRequest
+from language_models.chat_json import tools_as_json
 
 # What asks a server to let its model answer without thinking first: llama-server, vLLM and SGLang
 # hand the first to the chat template, Ollama and OpenAI take the second. Unknown fields are
@@ -26,6 +27,7 @@ class Dialect:
 
     def __init__(self) -> None:
         self._accepted = False
+        self.takes_tools = self._takes_tool_choice = True
         self._limit = "max_tokens"
         self._optional: dict[str, Any] = {"temperature": None, "top_p": None, **THINKING_OFF}
 
@@ -38,16 +40,25 @@ class Dialect:
         """What the request asks for, in this server's words."""
         sampling = {"temperature": request.temperature, "top_p": request.top_p}
         optional = {name: sampling.get(name, value) for name, value in self._optional.items()}
+        if request.tools and self.takes_tools:
+            optional["tools"] = tools_as_json(request.tools)
+            if request.must_call and self._takes_tool_choice:
+                optional["tool_choice"] = "required"
         return {self._limit: request.max_tokens + more_tokens, **optional}
 
     def accepted(self) -> None:
         """The server took a request."""
         self._accepted = True
 
-    def give_way(self, status: int, said: str) -> bool:
+    def give_way(self, status: int, said: str, request: GenerationRequest) -> bool:
         """Leave out or rename what a server's sentence refuses; whether to ask again."""
         if status not in REFUSED:
             return False
+        if request.tools and self.takes_tools and "tool" in said.lower():
+            # vLLM wants to be started for tools, others have a model that has none.
+            self.takes_tools = request.must_call and self._takes_tool_choice
+            self._takes_tool_choice = False
+            return True
         if self._limit == "max_tokens" and "max_completion_tokens" in said:
             self._limit = "max_completion_tokens"
             return True

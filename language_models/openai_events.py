@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fusion.model_servers import seems_to_chat
+from language_models.chat_json import CallFragments
 
 LONGEST_EVENT = 1 << 20
 """Bytes. A reply has some hundred; a server that sends more without an end is broken."""
@@ -38,18 +39,20 @@ class Delta:
     text: str = ""
     thinking: str = ""
     refusal: str = ""
-    calls_tool: bool = False
+    tool_calls: Any = None
+    """Fragments of calls, as they came."""
     finish: str = ""
 
 
 @dataclass
 class Reply:
-    """What came of a reply so far."""
+    """What came of a reply so far. `may_call`: it was offered tools."""
 
     text: str = ""
     thinking: str = ""
     refusal: str = ""
-    calls_tool: bool = False
+    may_call: bool = False
+    calls: CallFragments = field(default_factory=CallFragments)
     finish: str = ""
 
     @property
@@ -66,7 +69,7 @@ class Reply:
             return f"refused to answer{quotation(self.refusal.strip())}"
         if self.finish == "content_filter":
             return "refused to answer: its content filter took the reply out"
-        if self.calls_tool or self.finish in ("tool_calls", "function_call"):
+        if self.calls.calls() or self.finish in ("tool_calls", "function_call"):
             return (
                 "asked for a tool in place of answering, and there are none here: "
                 "switch its tools off, or choose another model"
@@ -198,7 +201,7 @@ def read_chunk(chunk: Any) -> Delta:
         text=text,
         thinking=thinking,
         refusal=refusal if isinstance(refusal, str) else "",
-        calls_tool=bool(message.get("tool_calls") or message.get("function_call")),
+        tool_calls=message.get("tool_calls") or [{"function": message.get("function_call")}],
         finish=finish,
     )
 

@@ -6,14 +6,52 @@ is written here. The token ids are those of the models' published tokenizers.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fusion.settings import WITHOUT_TOOLS
+from fusion.tools import Tool, ToolCall
 from language_models.base import ChatMessage
+from language_models.chat_json import tools_as_json
+
+_WITH_TOOLS = (
+    "Call a tool when the question needs one, and answer from what it returned. Beyond your tools "
+    "you only talk, and you say so when asked for more."
+)
+
+# What templates write around tools, at most.
+_AROUND_TOOLS = 800
+
+
+def with_tools(system_prompt: str) -> str:
+    """The system prompt of a model that has tools: it does not say that there are none."""
+    return system_prompt.replace(WITHOUT_TOOLS, _WITH_TOOLS)
+
+
+def size_in_prompt(tools: Sequence[Tool]) -> int:
+    """No fewer tokens than the description of tools has in a prompt."""
+    if not tools:
+        return 0
+    return _AROUND_TOOLS + sum(len(json.dumps(tool.as_json()).encode()) for tool in tools)
+
 
 NOTHING = r"(?!)"
 """A regular expression that fits nowhere."""
+
+
+# As Hermes 2 Pro was trained (https://github.com/NousResearch/Hermes-Function-Calling), in fewer
+# words.
+_HERMES_TOOLS = """\
+You may call one or more of these functions. Here are their signatures:
+<tools>
+{}
+</tools>
+For each call, write a JSON object with the function's name and its arguments within tags:
+<tool_call>
+{"name": <function-name>, "arguments": <args-dict>}
+</tool_call>"""
 
 
 @dataclass(frozen=True)
@@ -34,13 +72,28 @@ class PromptFormat:
     stop_strings: tuple[str, ...] = ()
     reserved: str = NOTHING
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
+    @property
+    def takes_tools(self) -> bool:
+        """Whether it has a place for tools, their calls and results: those of Hermes 2 Pro."""
+        return "tool" in self.parts
+
+    def render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> str:
         """The prompt for these messages, up to where the reply begins."""
+        if tools and messages[0].role != "system":
+            messages = (ChatMessage("system", ""), *messages)
         parts = (
-            self.parts[message.role].replace("{}", self.clean(message.content), 1)
+            self.parts[message.role].replace("{}", self._content(message, tools), 1)
             for message in messages
         )
         return "".join(parts) + self.reply
+
+    def _content(self, message: ChatMessage, tools: Sequence[Tool]) -> str:
+        content = self.clean(message.content)
+        if message.role == "system" and tools:
+            described = "\n".join(json.dumps(tool) for tool in tools_as_json(tools))
+            return f"{content}\n\n{_HERMES_TOOLS.replace('{}', described)}".strip()
+        calls = "\n".join(map(_hermes_call, message.calls))
+        return f"{content}\n{calls}".strip() if calls else content
 
     def clean(self, text: str) -> str:
         """`text` without what would read as part of the format.
@@ -50,6 +103,11 @@ class PromptFormat:
         while (cleaned := re.sub(self.reserved, "", text)) != text:
             text = cleaned
         return text.strip()
+
+
+def _hermes_call(call: ToolCall) -> str:
+    written = json.dumps({"name": call.name, "arguments": json.loads(call.arguments)})
+    return f"<tool_call>\n{written}\n</tool_call>"
 
 
 PHI_2 = PromptFormat(
@@ -75,6 +133,7 @@ CHATML = PromptFormat(
         "system": "<|im_start|>system\n{}<|im_end|>\n",
         "user": "<|im_start|>user\n{}<|im_end|>\n",
         "assistant": "<|im_start|>assistant\n{}<|im_end|>\n",
+        "tool": "<|im_start|>tool\n<tool_response>\n{}\n</tool_response>\n<|im_end|>\n",
     },
     reply="<|im_start|>assistant\n",
     stop_ids=(32000, 2, 32001),

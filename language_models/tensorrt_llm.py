@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from fusion import tasks
 from fusion.errors import ConfigurationError, ModelError
 from fusion.selection import engines_present, language_engine
 from fusion.settings import Settings
+from fusion.tools import Tool
 from fusion.watchdog import watched
 from language_models.base import (
     Cancellation,
@@ -207,7 +209,7 @@ class TensorRTLanguageModel:
         tokenizer: Tokenizer,
         prompt_format: PromptFormat,
         replies: Replies,
-        reply_timeout: float,
+        settings: Settings,
     ) -> None:
         self.name = f"tensorrt_llm: {engine.folder.name}"
         self.max_concurrent = engine.max_batch_size
@@ -215,25 +217,37 @@ class TensorRTLanguageModel:
         self._tokenizer = tokenizer
         self._format = prompt_format
         self._replies = replies
-        self._reply_timeout = reply_timeout
+        self._reply_timeout = settings.reply_timeout
+        longest = settings.prompt_tokens(tools=True)
+        self.takes_tools = prompt_format.takes_tools and longest <= engine.max_input_len
+        if prompt_format.takes_tools and not self.takes_tools:
+            logger.info(
+                "no tools: the engine takes prompts of %d tokens, and they need %d "
+                "(--max_prompt_tokens and --max_tool_tokens)",
+                engine.max_input_len,
+                longest,
+            )
 
     def warm_up(self) -> None:
         greeting = GenerationRequest((ChatMessage("user", "Hello"),), max_tokens=4)
         for _ in self.stream(greeting, Cancellation()):
             pass
 
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
-        return len(self._tokenizer.encode(self._format.render(messages)))
+    def count_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
+        return len(self._tokenizer.encode(self._format.render(messages, tools)))
 
     def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
         most = min(request.max_tokens, self._engine.max_output_len)
-        ids = self._prompt(request.messages)
+        opening = "<tool_call>\n" if request.must_call else ""
+        ids = self._prompt(request, opening)
         request_id, arrivals = self._replies.open(self._request(ids, most, _sampling(request)))
         cancellation.on_request(lambda: arrivals.put_nowait(WAKE))
         text = Detokenizer(self._decode)
         made = 0
         cut = StopStringFilter(self._format.stop_strings)
         try:
+            if opening:
+                yield opening
             with watched("the language model", patience(self._reply_timeout)) as call:
                 for new in self._tokens(arrivals, cancellation):
                     call.progress()
@@ -250,14 +264,20 @@ class TensorRTLanguageModel:
             self._replies.cancel(request_id)
         return Finish.LENGTH if made >= most else Finish.STOP
 
-    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(
+        self,
+        messages: Sequence[ChatMessage],
+        cancellation: Cancellation,
+        tools: Sequence[Tool] = (),
+    ) -> None:
         """Read the prompt up to the last whole word of the last message, as a request of one token.
 
         Only engines that were built for it keep what they read; for others this does nothing.
         """
         if not self._engine.keeps_prompts:
             return
-        ids = self._tokenizer.encode(cut_prompt(messages, self._format.render))
+        render = partial(self._format.render, tools=tools)
+        ids = self._tokenizer.encode(cut_prompt(messages, render))
         if not ids or len(ids) > self._engine.max_input_len:
             return
         request_id, arrivals = self._replies.open(self._request(ids, 1, _greedy()))
@@ -271,8 +291,9 @@ class TensorRTLanguageModel:
     def close(self) -> None:
         self._replies.close()
 
-    def _prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
-        ids = self._tokenizer.encode(self._format.render(messages))
+    def _prompt(self, request: GenerationRequest, opening: str) -> list[int]:
+        prompt = self._format.render(request.messages, request.tools)
+        ids = self._tokenizer.encode(prompt + opening)
         if len(ids) > self._engine.max_input_len:
             raise ModelError(
                 f"The conversation is {len(ids)} tokens long and the engine takes "
@@ -350,7 +371,7 @@ def load(settings: Settings) -> TensorRTLanguageModel:
     tokenizer = _tokenizer(tokenizer_path, f"--{kind}_tokenizer_path")
     replies = Replies(_executor(engine, settings.kv_cache_fraction))
     logger.info("Loaded LLM TensorRT Engine")
-    return TensorRTLanguageModel(engine, tokenizer, prompt_format, replies, settings.reply_timeout)
+    return TensorRTLanguageModel(engine, tokenizer, prompt_format, replies, settings)
 
 
 def _executor(engine: Engine, kv_cache_fraction: float) -> Any:

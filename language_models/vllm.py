@@ -36,6 +36,7 @@ from fusion.errors import ConfigurationError, ModelError
 from fusion.models.gpu_llms import best_for
 from fusion.selection import first_gpu
 from fusion.settings import AUTO, Settings
+from fusion.tools import Tool
 from fusion.watchdog import watched
 from language_models.base import (
     Cancellation,
@@ -75,7 +76,7 @@ def load(settings: Settings) -> LanguageModel:
         name = best_for(gpu.memory, settings.llm_gpu_share).name
     arguments = EngineArgs(
         model=name,
-        max_model_len=settings.max_prompt_tokens + settings.max_new_tokens,
+        max_model_len=settings.prompt_tokens(tools=True) + settings.max_new_tokens,
         max_num_seqs=2 * settings.max_clients,  # each may have a reply and a prefill
         gpu_memory_utilization=settings.llm_gpu_share,
         enable_prefix_caching=True,
@@ -110,7 +111,8 @@ class VLLMModel:
         self.max_concurrent = settings.max_clients
         self._template = template
         self._settings = settings
-        self._context = settings.max_prompt_tokens + settings.max_new_tokens
+        self.takes_tools = template.takes_tools
+        self._context = settings.prompt_tokens(tools=True) + settings.max_new_tokens
         self._count = functools.lru_cache(maxsize=256)(self._count_tokens)
         self._worker = _Worker(engine, patience(settings.reply_timeout))
 
@@ -121,9 +123,9 @@ class VLLMModel:
         for _ in self.stream(request, Cancellation()):
             pass
 
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def count_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
         """Length in tokens of the prompt that these messages become, the template's included."""
-        return self._count(tuple(messages))
+        return self._count(tuple(messages), tuple(tools))
 
     def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
         """Yield the reply's text as it is generated.
@@ -132,7 +134,9 @@ class VLLMModel:
             ModelError: the prompt does not fit, vLLM failed, or nothing came for `reply_timeout`
                 seconds.
         """
-        prompt = self._template.render(request.messages)
+        prompt = self._template.render(request.messages, request.tools)
+        opening = self._template.call_opening if request.must_call else ""
+        prompt += opening
         ids = self._template.encode(prompt)
         if len(ids) + request.max_tokens > self._context:
             raise ModelError(
@@ -141,15 +145,23 @@ class VLLMModel:
             )
         if prompt.rstrip().endswith(OPENING_TAG):
             yield OPENING_TAG
+        if opening:
+            yield opening
         job = _Job(ids, _sampling(request), _AWAITED)
         return (yield from self._read(job, cancellation))
 
-    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(
+        self,
+        messages: Sequence[ChatMessage],
+        cancellation: Cancellation,
+        tools: Sequence[Tool] = (),
+    ) -> None:
         """Read the prompt up to the last whole word of the last message into the cache.
 
         vLLM keeps whole blocks of 16 tokens.
         """
-        ids = self._template.encode(cut_prompt(messages, self._template.render))
+        render = functools.partial(self._template.render, tools=tools)
+        ids = self._template.encode(cut_prompt(messages, render))
         if not ids or len(ids) >= self._context:
             return
         job = _Job(ids, SamplingParams(max_tokens=1, temperature=0.0), _AHEAD)
@@ -174,8 +186,8 @@ class VLLMModel:
             job.abandon()
         return finish
 
-    def _count_tokens(self, messages: tuple[ChatMessage, ...]) -> int:
-        return len(self._template.encode(self._template.render(messages)))
+    def _count_tokens(self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...]) -> int:
+        return len(self._template.encode(self._template.render(messages, tools)))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from realtime.actions import (
     SetHistory,
 )
 from realtime.config import ResponseConfig, SessionConfig
-from realtime.pipeline_commands import conversation, listening
+from realtime.pipeline_commands import conversation, listening, offered
 from realtime.session import RealtimeSession
 from realtime.sound import Decoder, Encoder
 from whisper_live.client.conversation import Conversation
@@ -69,7 +71,7 @@ class Bridge:
         self._turn_of: dict[str, int] = {}
         self._response_of: dict[int, str] = {}
         self._early: dict[int, list[ReplyText | Sound | Notice]] = {}
-        self._read: dict[str, int] = {}  # characters of a response that the client has
+        self._replies: dict[str, _Reply] = {}
         self._playing: _Playing | None = None
         self._idle_from: float | None = None
 
@@ -172,6 +174,7 @@ class Bridge:
                 "system_prompt": prompt,
                 "speak": (config.output_modalities or self._config.output_modalities) == ["audio"],
                 "max_tokens": tokens if isinstance(tokens, int) else 0,
+                **offered(self._config, config),
             }
             await self._pipeline.command("respond", **fields)
 
@@ -190,7 +193,7 @@ class Bridge:
         elif isinstance(event, Failure):
             await self._failed(event)
         elif isinstance(event, ReplyText | Sound) or (
-            isinstance(event, Notice) and event.name in ("clause", "reply_end")
+            isinstance(event, Notice) and event.name in ("clause", "reply_end", "tool_call")
         ):
             await self._replied(event)
         elif isinstance(event, Notice):
@@ -278,25 +281,41 @@ class Bridge:
 
     def _progress(self, response_id: str, event: ReplyText | Sound | Notice) -> list[Output]:
         session = self._session
+        reply = self._replies.setdefault(response_id, _Reply())
         if isinstance(event, ReplyText):
-            known = self._read.get(response_id, 0)
-            self._read[response_id] = max(known, len(event.text))
-            more = event.text[known:]
+            more = event.text[reply.read :]
+            reply.read = max(reply.read, len(event.text))
+            reply.text_over = reply.text_over or event.final
             outputs = session.replied(response_id, more) if more else []
-            if event.final and not session.is_spoken(response_id):
-                outputs += session.completed(response_id)
-                self._now_idle(0.0)
-            return outputs
+            silent = event.final and not (event.text and session.is_spoken(response_id))
+            reply.sound_over = reply.sound_over or silent
+            return outputs + self._completed(response_id, reply)
         if isinstance(event, Sound):
             return self._play(response_id, self._encoder.encode(event.samples))
+        if event.name == "tool_call":
+            reply.calls += [] if event.fields["by_server"] else [event.fields]
+            return []
         if event.name == "clause":
             return session.clause(response_id, str(event.fields["text"]))
         outputs = self._play(response_id, self._encoder.encode(_NO_SOUND, last=True))
         if event.fields.get("interrupted"):
             return outputs + session.interrupted()
-        left = self._playing.left if self._playing is not None else 0.0
-        self._now_idle(left)
-        return outputs + session.completed(response_id)
+        reply.sound_over = True
+        return outputs + self._completed(response_id, reply)
+
+    def _completed(self, response_id: str, reply: _Reply) -> list[Output]:
+        """The response is over once its text and its sound are: its calls come last.
+
+        The two sockets are not in step: either may say so first.
+        """
+        if not (reply.text_over and reply.sound_over):
+            return []
+        self._now_idle(self._playing.left if self._playing is not None else 0.0)
+        outputs: list[Output] = []
+        for call in reply.calls:
+            arguments = json.dumps(call["arguments"])
+            outputs += self._session.called(response_id, call["name"], arguments, call["id"])
+        return outputs + self._session.completed(response_id)
 
     def _play(self, response_id: str, sound: bytes) -> list[Output]:
         if not sound:
@@ -324,10 +343,20 @@ class Bridge:
         outputs: list[Output] = []
         for response_id in self._turn_of:
             outputs += self._session.failed(response_id, "The server was restarted. Ask again.")
-        for known in (self._turn_of, self._response_of, self._early, self._read):
+        for known in (self._turn_of, self._response_of, self._early, self._replies):
             known.clear()
         await self._configure()
         await self._carry_out([*outputs, SetHistory(self._session.history())])
+
+
+@dataclass
+class _Reply:
+    """What came of a response so far: `read` characters of it, and its calls of functions."""
+
+    read: int = 0
+    text_over: bool = False
+    sound_over: bool = False
+    calls: list[Mapping[str, Any]] = field(default_factory=list)
 
 
 class _Playing:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fusion.errors import ProtocolError
+from fusion.tools import parse_offer
 from realtime.events import RealtimeError
 
 EAGERNESS = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
@@ -133,7 +135,8 @@ class SessionConfig(_Part):
         merged = _merge(self.model_dump(), _cleared(changes))
         new = checked(SessionConfig, merged, "session")
         # What has no effect here is shown so.
-        new.audio.output.speed, new.audio.input.noise_reduction, new.tools = 1.0, None, []
+        new.audio.output.speed, new.audio.input.noise_reduction = 1.0, None
+        offer(new.tools, new.tool_choice, "session")
         if voice_is_fixed and new.audio.output.voice != self.audio.output.voice:
             raise RealtimeError(
                 "The voice cannot be changed after the first audio of a session.",
@@ -167,6 +170,30 @@ def checked(kind: type[Checked], value: object, name: str) -> Checked:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in (name, *first["loc"]))
         raise RealtimeError(f"{where}: {first['msg']}.", "invalid_value", param=where) from error
+
+
+def offer(
+    tools: list[FunctionTool], choice: ToolChoice, name: str, *, parallel: bool = True
+) -> dict[str, Any]:
+    """What a model may call, in the words of our own wire. Raises RealtimeError.
+
+    `name` is of what holds the two, for the error.
+    """
+    if isinstance(choice, NamedTool) and choice.name not in [tool.name for tool in tools]:
+        raise RealtimeError(
+            f"There is no tool {choice.name!r}.", "invalid_value", param=f"{name}.tool_choice"
+        )
+    fields = {
+        "tools": [tool.model_dump(exclude={"type"}) for tool in tools],
+        "tool_choice": {"name": choice.name} if isinstance(choice, NamedTool) else choice,
+        "parallel_tool_calls": parallel,
+        "tool_calls_end_reply": True,
+    }
+    try:
+        parse_offer(fields)
+    except ProtocolError as error:
+        raise RealtimeError(str(error), "invalid_value", param=f"{name}.tools") from error
+    return fields
 
 
 def _cleared(changes: dict[str, Any]) -> dict[str, Any]:

@@ -188,8 +188,10 @@ class Items:
             names = ("name", "arguments", "call_id")
             return Item(item_id, {"type": kind, **{name: text(wanted, name) for name in names}})
         if kind == "function_call_output":
-            fields = {"call_id": text(wanted, "call_id"), "output": str(wanted.get("output") or "")}
-            return Item(item_id, {"type": kind, **fields})
+            output = text(wanted, "output", required=False)
+            return Item(
+                item_id, {"type": kind, "call_id": text(wanted, "call_id"), "output": output}
+            )
         raise RealtimeError(
             "item.type is message, function_call or function_call_output.",
             "invalid_value",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from realtime.config import EAGERNESS, SemanticVad, SessionConfig
+from fusion.tools import LARGEST_ARGUMENTS, LONGEST_OUTPUT
+from realtime.config import EAGERNESS, ResponseConfig, SemanticVad, SessionConfig, offer
 
 _MOST_TURNS = 100
 _LONGEST = 4000
@@ -16,6 +17,7 @@ def listening(config: SessionConfig) -> dict[str, Any]:
     detection = config.audio.input.turn_detection
     tokens = config.max_output_tokens
     fields: dict[str, Any] = {
+        **offered(config, ResponseConfig()),
         "speak": config.output_modalities == ["audio"],
         "voice": config.audio.output.voice,
         "max_tokens": tokens if isinstance(tokens, int) else 0,
@@ -33,12 +35,25 @@ def listening(config: SessionConfig) -> dict[str, Any]:
     }
 
 
+def offered(config: SessionConfig, response: ResponseConfig) -> dict[str, Any]:
+    """What may be called in a response: its own tools and choice, else the session's.
+
+    Raises RealtimeError where they do not fit.
+    """
+    tools = config.tools if response.tools is None else response.tools
+    choice = config.tool_choice if response.tool_choice is None else response.tool_choice
+    return offer(tools, choice, "response", parallel=config.parallel_tool_calls)
+
+
 def conversation(
     instructions: str, items: Iterable[dict[str, Any]]
 ) -> tuple[str, list[dict[str, str]]]:
     """The system prompt and the turns of a conversation: its latest, where there are too many."""
     prompt, turns = [instructions], []
     for item in items:
+        if item["type"] != "message":
+            turns.append(_tool_part(item))
+            continue
         said = " ".join(
             words
             for part in item.get("content", ())
@@ -51,3 +66,13 @@ def conversation(
         else:
             turns.append({"role": item["role"], "content": said[:_LONGEST]})
     return "\n".join(part for part in prompt if part)[:_LONGEST], turns[-_MOST_TURNS:]
+
+
+def _tool_part(item: dict[str, Any]) -> dict[str, str]:
+    """A function call, or what it returned, as a part of a history."""
+    if item["type"] == "function_call_output":
+        content = item["output"][:LONGEST_OUTPUT]
+        return {"role": "tool_result", "id": item["call_id"], "content": content}
+    arguments = item["arguments"] if len(item["arguments"]) <= LARGEST_ARGUMENTS else "{}"
+    fields = {"id": item["call_id"], "name": item["name"], "arguments": arguments}
+    return {"role": "tool_call", **fields}

@@ -34,6 +34,7 @@ from realtime.events import (
     text,
 )
 from realtime.items import Item, Items
+from realtime.pipeline_commands import offered
 from realtime.response import Response
 
 
@@ -148,6 +149,7 @@ class RealtimeSession:
         given = None
         if config.input is not None:
             given = tuple(self._referred(each) for each in config.input)
+        offered(self.config, config)
         response = self._begin(config, aside=aside)
         self._stale = self._stale or (given is not None and not aside)
         return [response.created(), CreateResponse(response.id, config, given)]
@@ -302,10 +304,11 @@ class RealtimeSession:
         if response is None:
             return []
         fields = {"name": name, "arguments": arguments, "call_id": call_id}
+        before = self._close_message(response, "completed")
         item = self._new_item(response, {"type": "function_call", **fields}, "completed")
         added = self._added(item) if response.conversation_id else []
         events = response.call(item)
-        return self._out([events[0], *added[:1], *events[1:-1], *added[1:], events[-1]])
+        return self._out([*before, events[0], *added[:1], *events[1:-1], *added[1:], events[-1]])
 
     def completed(self, response_id: str, *, cut: bool = False) -> list[Output]:
         """A response is whole, or `cut` as it reached its most tokens."""
@@ -370,20 +373,26 @@ class RealtimeSession:
         *,
         stop: bool = False,
     ) -> list[Output]:
-        message = response.message
-        events: list[Output] = [*response.end(status, details)]
+        message_status = "completed" if status == "completed" else "incomplete"
+        events = [*self._close_message(response, message_status), *response.end(status, details)]
         del self._responses[response.id]
         if self._active is response:
             self._active = None
-        # The client may have deleted the item that was still being made.
-        if message is not None and response.conversation_id and self._known(message.id):
-            # Before the item's own end in the response, as the conversation's comes first.
-            events.insert(len(events) - 2, self._item_event("done", message))
         if stop:
             events.insert(0, CancelResponse(response.id))
         events.append({"type": "rate_limits.updated", "rate_limits": []})
         if self._stale and self._active is None:
             events.append(self._history())
+        return events
+
+    def _close_message(self, response: Response, status: str) -> list[Output]:
+        """End the response's message, if it is making one."""
+        message = response.message
+        events: list[Output] = [*response.end_message(status)]
+        # The client may have deleted the item that was still being made.
+        if message is not None and response.conversation_id and self._known(message.id):
+            # Before the item's own end in the response, as the conversation's comes first.
+            events.insert(len(events) - 1, self._item_event("done", message))
         return events
 
     def _committed(self) -> list[Output]:

@@ -22,6 +22,7 @@ from fusion.messages import (
     Speculation,
 )
 from fusion.settings import Settings
+from fusion.tools import Tool
 from language_models.base import Cancellation, ChatMessage, Finish, GenerationRequest, Stream
 from llm_service import LanguageModelService
 
@@ -70,6 +71,7 @@ class ScriptedModel:
     """A `LanguageModel` whose replies a test writes. `count` may be replaced."""
 
     name = "scripted"
+    takes_tools = True
 
     def __init__(self, max_concurrent: int = 2) -> None:
         self.max_concurrent = max_concurrent
@@ -81,7 +83,7 @@ class ScriptedModel:
     def warm_up(self) -> None:
         """Nothing to warm."""
 
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def count_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
         return self.count(messages)
 
     def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Stream:
@@ -91,7 +93,12 @@ class ScriptedModel:
             self.changed.notify_all()
         return (yield from reply.run())
 
-    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(
+        self,
+        messages: Sequence[ChatMessage],
+        cancellation: Cancellation,
+        tools: Sequence[Tool] = (),
+    ) -> None:
         with self.changed:
             self.prefilled.append(messages[-1].content)
             self.changed.notify_all()

@@ -16,6 +16,7 @@ from fusion.messages import Commit, Message, ReplyEnded, ReplyText, SessionStart
 from fusion.models import lookup
 from fusion.models.llms import LLMS, Llm
 from fusion.settings import Settings
+from fusion.tools import Tool
 from language_models import automatic as module
 from language_models.announcer import ModelAnnouncer
 from language_models.automatic import AutomaticModel, Started, is_automatic
@@ -30,6 +31,7 @@ SMALL, MIDDLE, LARGE = LLMS[:3]
 class PlayedModel:
     """Answers with its name, at once or when it is let go on."""
 
+    takes_tools = False
     max_concurrent = 2
 
     def __init__(self, name: str) -> None:
@@ -41,7 +43,7 @@ class PlayedModel:
     def warm_up(self) -> None:
         pass
 
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def count_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
         return 100
 
     def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
@@ -49,7 +51,12 @@ class PlayedModel:
         assert self.go_on.wait(10)
         yield " Yes."
 
-    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(
+        self,
+        messages: Sequence[ChatMessage],
+        cancellation: Cancellation,
+        tools: Sequence[Tool] = (),
+    ) -> None:
         pass
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from docker import check_models
 from fusion.errors import ModelError
 from fusion.settings import Settings
+from fusion.tools import Tool
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from voices import piper
 from whisper_live.transcribers import faster_whisper
@@ -242,6 +243,7 @@ class ScriptedModel:
 
     name = "scripted"
     max_concurrent = 4
+    takes_tools = False
 
     def __init__(self, reply: str = "Red, green and blue.", *, heeds_cancellation: bool = True):
         self.replies = iter([reply] * 6)
@@ -252,10 +254,15 @@ class ScriptedModel:
 
     def close(self) -> None: ...
 
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def count_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
         return 1
 
-    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None: ...
+    def prefill(
+        self,
+        messages: Sequence[ChatMessage],
+        cancellation: Cancellation,
+        tools: Sequence[Tool] = (),
+    ) -> None: ...
 
     def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
         for word in next(self.replies, "").split(" "):

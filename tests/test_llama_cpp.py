@@ -253,10 +253,10 @@ def test_more_requests_than_slots_are_all_answered(model: LlamaCpp) -> None:
 
 
 def test_a_prompt_that_does_not_fit_is_a_sentence(model: LlamaCpp) -> None:
-    with pytest.raises(ModelError, match=r"has \d+ tokens.*holds 1024"):
-        reply(model, LONG_TEXT * 4)
-    with pytest.raises(ModelError, match=r"has \d+ tokens.*holds 1024"):
-        model.prefill(ask(LONG_TEXT * 4), Cancellation())
+    with pytest.raises(ModelError, match=r"has \d+ tokens.*holds 2048"):
+        reply(model, LONG_TEXT * 8)
+    with pytest.raises(ModelError, match=r"has \d+ tokens.*holds 2048"):
+        model.prefill(ask(LONG_TEXT * 8), Cancellation())
 
 
 def test_no_progress_is_an_error(gguf: Path) -> None:

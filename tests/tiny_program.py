@@ -33,6 +33,7 @@ from fusion.selection import Choice, Pick
 from fusion.settings import Settings
 from fusion.status import Service
 from fusion.supervisor import Restarts, Supervisor
+from fusion.tools import Tool
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from voices import synthesis
 from voices.sending import Sender
@@ -92,9 +93,10 @@ class Parrot:
     """A language model that says what it was told."""
 
     name = "tiny parrot"
+    takes_tools = False
     max_concurrent = 2
 
-    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def count_tokens(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
         return 1
 
     def stream(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[str]:
@@ -102,7 +104,12 @@ class Parrot:
         time.sleep(0.1)  # as any model: a client's audio connection is there before the reply is
         yield f"You said: {request.messages[-1].content}."
 
-    def prefill(self, messages: Sequence[ChatMessage], cancellation: Cancellation) -> None:
+    def prefill(
+        self,
+        messages: Sequence[ChatMessage],
+        cancellation: Cancellation,
+        tools: Sequence[Tool] = (),
+    ) -> None:
         pass
 
     def close(self) -> None:

@@ -116,6 +116,10 @@ class Speech:
     def feed(self, text: str) -> None:
         self._add(self._splitter.feed(text))
 
+    def pause(self) -> None:
+        """No more text comes for a while: what there is can be said."""
+        self._add(piece for piece in self._splitter.finish() if piece.strip())
+
     def complete(self, text: str | None = None) -> None:
         """The reply has no more text; `text` is all of it, where its end may be taken back."""
         if self.text_complete:

@@ -21,6 +21,8 @@ from fusion.messages import (
     SpeechEnded,
     SpeechStarted,
     Spoken,
+    ToolCalled,
+    ToolEnded,
     Wish,
     Withdrawal,
 )
@@ -290,6 +292,8 @@ class Answers:
             return []
         if isinstance(message, ReplyFailed):
             return self._fail(reply, message.reason)
+        if isinstance(message, ToolCalled | ToolEnded):
+            return list(self._client.tool(message))
         if isinstance(message, ReplyThinking):
             told, reply.thinks = reply.thinks, True
             return [] if told else list(self._client.event("thinking", reply.turn))

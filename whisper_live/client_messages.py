@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
+from fusion.messages import ToolCalled, ToolEnded
 from whisper_live.activity import FRAME_SECONDS
 from whisper_live.events import Tell, TurnTimeline
 from whisper_live.utterance import Segment
@@ -58,6 +60,16 @@ class ClientMessages:
     def event(self, name: str, turn: int | None, **fields: object) -> list[Tell]:
         """An event, for a client that asked for them."""
         return [Tell({"event": name, "turn": turn, **fields})] if self.stream else []
+
+    def tool(self, message: ToolCalled | ToolEnded) -> list[Tell]:
+        """A call of a tool begins or is over."""
+        call = message.call
+        fields: dict[str, object] = {"id": call.id, "name": call.name}
+        if isinstance(message, ToolEnded):
+            failed = {"failed": bool(message.error), "message": message.error}
+            return self.event("tool_ended", message.turn, **fields, **failed)
+        fields |= {"arguments": json.loads(call.arguments), "by_server": message.by_server}
+        return self.event("tool_call", message.turn, **fields)
 
     def timeline(self, timeline: TurnTimeline) -> list[Tell]:
         """Where the time of a turn went."""

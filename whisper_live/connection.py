@@ -23,6 +23,7 @@ from fusion.messages import (
     ModelStatus,
     SessionChanged,
     SessionStarted,
+    ToolResult,
 )
 from fusion.serving.access import Caller
 from fusion.settings import Settings
@@ -93,6 +94,7 @@ class TranscriptionConnection:
             history=hello.history,
             knows_keys=hello.stream,  # older clients ask for no events
             buffer_lead=hello.buffer_lead,
+            tools=hello.tools,
         )
         metrics.CONNECTS.labels(caller.token_name).inc()
         by = f" with the token of {caller.token_name}" if caller.token_name else ""
@@ -130,7 +132,7 @@ class TranscriptionConnection:
     def change(self, changes: Changes) -> SessionChanged | None:
         """Take what a client configures; what its language model and voice are told of it."""
         before = self.started
-        for name in ("system_prompt", "voice", "max_tokens"):
+        for name in ("system_prompt", "voice", "max_tokens", "tools"):
             value = getattr(changes, name)
             if value is not None:
                 self.started = replace(self.started, **{name: value})
@@ -142,6 +144,7 @@ class TranscriptionConnection:
             voice=self.started.voice,
             max_tokens=self.started.max_tokens,
             history=changes.history,
+            tools=self.started.tools,
         )
 
     @property
@@ -163,6 +166,10 @@ class TranscriptionConnection:
             return session.clear(now)
         if command.name == "interrupt":
             return session.interrupt(now, command.turn)
+        if command.result is not None:
+            result = command.result
+            told = ToolResult(self.identity, result.call_id, result.text, result.failed)
+            return [ToLanguageModel(told)]
         events: list[Event] = []
         if command.changes is not None:
             change = self.change(command.changes)

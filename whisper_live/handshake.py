@@ -11,6 +11,7 @@ from fusion.audio import SAMPLE_RATE
 from fusion.errors import ProtocolError
 from fusion.languages import AUTOMATIC, language_code
 from fusion.messages import Wish
+from fusion.tools import NO_TOOLS, ToolOffer, bounded_output, parse_offer
 from whisper_live.incoming_audio import FORMATS
 
 END_OF_AUDIO = "END_OF_AUDIO"
@@ -19,6 +20,13 @@ TURN_DETECTIONS = ("semantic", "silence", "none")
 """What ends a turn: voice, words and silence; a silence alone; the client."""
 
 _LONGEST_TEXT = 4000
+_HISTORY_PARTS = {
+    "user": ("content",),
+    "assistant": ("content",),
+    "tool_call": ("id", "name", "arguments"),
+    "tool_result": ("id", "content"),
+}
+"""What each part of a history consists of, by its role."""
 _LONGEST_HISTORY = 100
 _MOST_HISTORY_TEXT = 20_000  # characters; no prompt takes more
 _SAMPLE_RATES = range(8_000, 192_001)
@@ -43,17 +51,28 @@ class Hello:
     token: object
     resume: str
     buffer_lead: float | None
+    tools: ToolOffer = NO_TOOLS
 
 
 @dataclass(frozen=True)
 class Command:
     """A JSON message after the handshake."""
 
-    name: Literal["end_turn", "interrupt", "say", "clear", "configure", "respond"]
+    name: Literal["end_turn", "interrupt", "say", "clear", "configure", "respond", "tool_result"]
     text: str = ""
     turn: int | None = None
     changes: Changes | None = None
     wanted: Wanted | None = None
+    result: ToolOutput | None = None
+
+
+@dataclass(frozen=True)
+class ToolOutput:
+    """What a call came to that the client carried out."""
+
+    call_id: str
+    text: str
+    failed: bool
 
 
 @dataclass(frozen=True)
@@ -70,6 +89,7 @@ class Changes:
     respond: bool | None = None
     barge_in: bool | None = None
     speak: bool | None = None
+    tools: ToolOffer | None = None
 
 
 @dataclass(frozen=True)
@@ -94,13 +114,16 @@ def parse_hello(message: str | bytes, languages: Collection[str]) -> Hello:
         raise ProtocolError(
             f'"uid" must be a text of yours, at most 200 characters, as in {_EXAMPLE}.'
         )
+    stream, tools = _flag(fields, "stream", False), parse_offer(fields)
+    if tools.tools and not stream:
+        raise ProtocolError('"tools" need "stream": true, as calls are events.')
     return Hello(
         uid=str(uid),
         language=_language(fields, languages),
         task=_one_of(fields, "task", ("transcribe", "translate")),
         audio_format=_one_of(fields, "audio_format", tuple(FORMATS)),
         sample_rate=_sample_rate(fields),
-        stream=_flag(fields, "stream", False),
+        stream=stream,
         reply=_flag(fields, "reply", True),
         system_prompt=_text(fields, "system_prompt"),
         voice=_text(fields, "voice"),
@@ -111,6 +134,7 @@ def parse_hello(message: str | bytes, languages: Collection[str]) -> Hello:
         token=fields.get("token"),
         resume=_text(fields, "resume"),
         buffer_lead=_number(fields, "buffer_lead", 0.05, 3600.0),
+        tools=tools,
     )
 
 
@@ -132,6 +156,8 @@ def parse_command(message: str) -> Command:
     if name == "respond":
         changes = _changes(fields, history_only=True)
         return Command("respond", changes=changes, wanted=_wanted(fields))
+    if name == "tool_result":
+        return Command("tool_result", result=_tool_output(fields))
     if name not in ("end_turn", "clear"):
         raise ProtocolError(f"Expected audio, {END_OF_AUDIO}, {example}.")
     return Command(name)
@@ -159,7 +185,19 @@ def _changes(fields: dict[str, Any], *, history_only: bool = False) -> Changes:
         respond=_flag(fields, "respond", None),
         barge_in=_flag(fields, "barge_in", None),
         speak=_flag(fields, "speak", None),
+        tools=parse_offer(fields) if "tools" in fields else None,
     )
+
+
+def _tool_output(fields: dict[str, Any]) -> ToolOutput:
+    call_id = _text(fields, "id")
+    output = fields.get("output")
+    if not call_id or output is None:
+        raise ProtocolError(
+            '"tool_result" needs the "id" of its call and an "output", a text or any JSON.'
+        )
+    text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+    return ToolOutput(call_id, bounded_output(text), bool(_flag(fields, "failed", False)))
 
 
 def _wanted(fields: dict[str, Any]) -> Wanted:
@@ -168,6 +206,7 @@ def _wanted(fields: dict[str, Any]) -> Wanted:
         system_prompt=_text(fields, "system_prompt"),
         max_tokens=int(tokens or 0),
         aside=_history(fields.get("history") or []) if fields.get("aside") else None,
+        tools=parse_offer(fields) if "tools" in fields else None,
     )
     return Wanted(_text(fields, "id"), wish, bool(_flag(fields, "speak", True)))
 
@@ -251,18 +290,20 @@ def _sample_rate(fields: dict[str, Any]) -> int:
 def _history(value: Any) -> tuple[tuple[str, str], ...]:
     expected = ProtocolError(
         f'"history" must be a list of at most {_LONGEST_HISTORY} '
-        '{"role": "user" or "assistant", "content": text}.'
+        '{"role": "user" or "assistant", "content": text}, or of the calls of tools and their '
+        "results, as docs/protocol.md has them."
     )
     if not isinstance(value, list) or len(value) > _LONGEST_HISTORY:
         raise expected
     turns: list[tuple[str, str]] = []
     for part in value:
-        if not isinstance(part, dict) or part.get("role") not in ("user", "assistant"):
+        if not isinstance(part, dict) or part.get("role") not in _HISTORY_PARTS:
             raise expected
-        content = part.get("content")
-        if not isinstance(content, str) or len(content) > _LONGEST_TEXT:
+        written = {name: part.get(name) for name in _HISTORY_PARTS[part["role"]]}
+        if any(not isinstance(each, str) or len(each) > _LONGEST_TEXT for each in written.values()):
             raise expected
-        turns.append((part["role"], _whole_characters(content)))
+        content = written["content"] if tuple(written) == ("content",) else json.dumps(written)
+        turns.append((part["role"], _whole_characters(str(content))))
     # The latest are what a prompt has room for; going through all of them would hold up others.
     room = _MOST_HISTORY_TEXT
     kept = 0

@@ -11,7 +11,7 @@ import pytest
 
 from fusion.errors import ConfigurationError, ModelError
 from fusion.settings import Settings
-from language_models import openai_api
+from language_models import openai_api, openai_tokens
 from language_models.base import Cancellation, ChatMessage, GenerationRequest
 from language_models.openai_api import OpenAIServer, load
 from tests.language_model_contract import LanguageModelContract
@@ -237,13 +237,13 @@ def test_cancelling_ends_the_pause_between_tries(monkeypatch: pytest.MonkeyPatch
 def test_without_tokenize_the_length_is_estimated() -> None:
     with serving(send_json(404, {})) as (model, asked):
         messages = [ChatMessage("user", "a" * 30)]
-        assert model.count_tokens(messages) == 10 + openai_api.TEMPLATE_TOKENS
-        assert model.count_tokens([*messages, *messages]) == 20 + 2 * openai_api.TEMPLATE_TOKENS
+        assert model.count_tokens(messages) == 10 + openai_tokens.TEMPLATE_TOKENS
+        assert model.count_tokens([*messages, *messages]) == 20 + 2 * openai_tokens.TEMPLATE_TOKENS
         assert asked == ["/tokenize"]
 
 
 def test_a_count_that_does_not_come_in_time_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_api, "COUNT_TIMEOUT", 0.2)
+    monkeypatch.setattr(openai_tokens, "COUNT_TIMEOUT", 0.2)
 
     def slow(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(0.4)
@@ -251,7 +251,7 @@ def test_a_count_that_does_not_come_in_time_is_estimated(monkeypatch: pytest.Mon
 
     with serving(slow, send_json(503, {}), send_json(200, {"count": 17})) as (model, asked):
         estimates = [model.count_tokens([ChatMessage("user", "a" * n)]) for n in (30, 60)]
-        assert estimates == [10 + openai_api.TEMPLATE_TOKENS, 20 + openai_api.TEMPLATE_TOKENS]
+        assert estimates == [10 + openai_tokens.TEMPLATE_TOKENS, 20 + openai_tokens.TEMPLATE_TOKENS]
         assert model.count_tokens([ChatMessage("user", "Hello")]) == 17, "it was asked again"
         assert len(asked) == 3
 
