@@ -77,7 +77,7 @@ def test_the_engine_is_made_as_the_settings_say(library: ModuleType, world: Worl
     library.load(settings).close()
     assert world.arguments == {
         "model": "/models/awq",
-        "max_model_len": settings.max_prompt_tokens + settings.max_new_tokens,
+        "max_model_len": settings.prompt_tokens(tools=True) + settings.max_new_tokens,
         "max_num_seqs": 16,
         "gpu_memory_utilization": 0.3,
         "enable_prefix_caching": True,
