@@ -18,6 +18,9 @@ from tests.running import RunningServer
 SERVICES = ("voice", "transcription", "language_model")
 _KINDS = (("kill", signal.SIGKILL), ("segfault", signal.SIGSEGV), ("stop", signal.SIGSTOP))
 
+_PATIENT = 0.75  # share of the faults that let people be answered in between
+_RESTART = 60.0  # seconds that a restart may take
+
 # A service that dies more often than this in its window is given up, and the program ends.
 _MOST_DEATHS = len(Restarts.DELAYS)
 _WINDOW = Restarts.WINDOW + 5.0
@@ -25,9 +28,13 @@ _WINDOW = Restarts.WINDOW + 5.0
 
 @dataclass(frozen=True)
 class Fault:
-    """`wait` seconds after the last one; a stopped process goes on after `seconds`."""
+    """`wait` seconds after the last one; a stopped process goes on after `seconds`.
+
+    With `patient`, the wait begins once everything that the last one ended is back.
+    """
 
     wait: float
+    patient: bool
     kind: str
     signal: signal.Signals
     services: tuple[str, ...]
@@ -42,7 +49,8 @@ def plan(seed: int, interval: float) -> Iterator[Fault]:
         kind, number = rng.choice(_KINDS)
         order = tuple(rng.sample(SERVICES, len(SERVICES)))
         wait = min(rng.expovariate(1 / interval), 4 * interval)
-        yield Fault(wait, kind, number, order, rng.uniform(0.2, 6.0))
+        patient = rng.random() < _PATIENT
+        yield Fault(wait, patient, kind, number, order, rng.uniform(0.2, 6.0))
 
 
 class Deaths:
@@ -76,8 +84,18 @@ class Injector:
         faults = plan(self.seed, self.interval)
         while len(self.times) < count and time.monotonic() < until:
             fault = next(faults)
+            if fault.patient:
+                await self._ready()
             await asyncio.sleep(fault.wait)
             await self._inject(fault)
+
+    async def _ready(self) -> None:
+        deadline = time.monotonic() + _RESTART
+        while time.monotonic() < deadline:
+            status, _ = await asyncio.to_thread(self.running.health)
+            if status == 200:
+                return
+            await asyncio.sleep(0.2)
 
     async def _inject(self, fault: Fault) -> None:
         now = time.monotonic()
