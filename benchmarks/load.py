@@ -1,6 +1,6 @@
 """How many people two cores let in, and how those inside fare.
 
-    python -m benchmarks.load --people 1 2 4 8 16 --turns 40 [--admission fixed] [--json FILE]
+    python -m benchmarks.load --people 1 2 4 8 16 --turns 30 [--admission fixed] [--json FILE]
 
 For each number, so many people want to talk at once with one server: those who are let in ask a
 question every twelve seconds or so and listen to the answer. The figures are of their voice to
@@ -18,6 +18,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.figures import median, p95, report
@@ -67,57 +68,74 @@ async def ask(
     return waits
 
 
-async def crowd(running: RunningServer, people: int, turns: int, seed: int) -> dict[str, object]:
-    """Let so many people come, and those who are let in ask about so many questions together."""
-    rng = random.Random(f"{seed} {people}")
-    refused = 0
+@dataclass
+class Crowd:
+    """People who come at once, and the waits of those who are let in (seconds)."""
+
+    people: int
+    inside: int = 0
+    refused: int = 0
+    heard: list[float] = field(default_factory=list)
+    unheard: int = 0
+
+    def summary(self) -> dict[str, object]:
+        return {
+            "people": self.people,
+            "inside": self.inside,
+            "told to wait": self.refused,
+            "questions": len(self.heard) + self.unheard,
+            "without sound": self.unheard,
+            "median": median(self.heard),
+            "p95": p95(self.heard),
+        }
+
+    def ratio(self, calm: float | None) -> float | None:
+        """The slowest of twenty answers by the calm one's."""
+        slowest = p95(self.heard)
+        return round(slowest / calm, 2) if slowest and calm else None
+
+
+async def gather(running: RunningServer, crowd: Crowd, turns: float, rng: random.Random) -> None:
+    """Let them come, and those who are let in ask about so many questions together."""
     async with contextlib.AsyncExitStack() as stack:
         inside = []
-        for _ in range(people):
+        for _ in range(crowd.people):
             try:
                 someone = await stack.enter_async_context(
                     person(address(running), system_prompt=_PROMPT)
                 )
             except ServerFullError:
-                refused += 1
                 continue
             await someone.conversation.command("configure", max_tokens=ANSWER_TOKENS)
             inside.append(someone)
-        cycle = CYCLE if people > 1 else _ALONE
+        crowd.inside, crowd.refused = len(inside), crowd.people - len(inside)
+        cycle = CYCLE if crowd.people > 1 else _ALONE
         until = time.monotonic() + turns / max(len(inside), 1) * cycle
         found = await asyncio.gather(
             *(ask(someone, random.Random(rng.random()), until, cycle) for someone in inside)
         )
     waits = [wait for each in found for wait in each]
-    heard = [wait for wait in waits if wait is not None]
-    return {
-        "people": people,
-        "inside": len(inside),
-        "told to wait": refused,
-        "questions": len(waits),
-        "without sound": len(waits) - len(heard),
-        "median": median(heard),
-        "p95": p95(heard),
-        "each": heard,
-    }
+    crowd.heard += [wait for wait in waits if wait is not None]
+    crowd.unheard += waits.count(None)
 
 
-async def measure(running: RunningServer, options: argparse.Namespace) -> list[dict[str, object]]:
-    """One number of people after another; who is alone, also at the end."""
-    rows = []
-    for number, people in enumerate([*options.people, min(options.people)]):
-        row = await crowd(running, people, options.turns, options.seed + number)
-        shown = {name: value for name, value in row.items() if name != "each"}
-        print(json.dumps(shown), flush=True)
-        rows.append(row)
-        await asyncio.sleep(2.0)
-    return rows
+async def measure(running: RunningServer, options: argparse.Namespace) -> list[Crowd]:
+    """One number of people after another, in each round; what came of each number."""
+    crowds = {people: Crowd(people) for people in options.people}
+    for number in range(options.rounds):
+        for people, crowd in crowds.items():
+            turns = options.turns / options.rounds
+            await gather(running, crowd, turns, random.Random(f"{options.seed} {number} {people}"))
+            print(number, json.dumps(crowd.summary()), flush=True)
+            await asyncio.sleep(1.0)
+    return list(crowds.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--people", type=int, nargs="+", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--turns", type=int, default=40, help="questions for each number")
+    parser.add_argument("--turns", type=float, default=30, help="questions for each number")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--admission", default="measured", choices=("measured", "fixed"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="file for the result")
@@ -125,13 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = ("--max_clients", str(max(options.people)), "--admission", options.admission)
     with RunningServer(flags) as running:
         health = running.health()[1].splitlines()
-        rows = asyncio.run(measure(running, options))
-    alone = [row for row in rows if row["people"] == min(options.people)]
-    calm = p95([wait for row in alone for wait in row.pop("each")])  # type: ignore[attr-defined]
-    for row in rows:
-        row.pop("each", None)
-        slowest = row["p95"]
-        row["ratio"] = round(slowest / calm, 2) if isinstance(slowest, float) and calm else None
+        crowds = asyncio.run(measure(running, options))
+    calm = p95(min(crowds, key=lambda crowd: crowd.people).heard)
+    rows = [{**crowd.summary(), "ratio": crowd.ratio(calm)} for crowd in crowds]
     summary = {
         "admission": options.admission,
         "measured at start": health[1:],
