@@ -159,6 +159,36 @@ async def test_a_neighbour_that_was_restarted_is_told_who_is_there(world: World)
         assert world.voice.kinds() == [SessionStarted]  # the conversation of the other goes on
 
 
+async def test_who_gave_up_while_models_load_gets_no_session(world: World) -> None:
+    world.status.report(Service.LANGUAGE_MODEL, Phase.LOADING)
+    async with world.connect() as socket:
+        await socket.send('{"uid": "me"}')
+        await until(lambda: bool(world.server._places._taken))
+        socket.transport.abort()
+    await until(lambda: not world.server._places._taken)
+    world.status.report(Service.LANGUAGE_MODEL, Phase.READY)
+    async with world.connect() as socket:
+        await greet(socket)
+    assert world.language_model.kinds().count(SessionStarted) == 1
+
+
+async def test_who_gave_up_before_the_server_was_loaded_takes_no_place(world: World) -> None:
+    [port] = free_ports(1)
+    settings = Settings(host="127.0.0.1", transcription_port=port)
+    access = AccessPolicy(settings, Health(world.status))
+    address = f"ws://127.0.0.1:{port}/"
+    async with open_port(settings, "transcription", access=access, max_size=1 << 20) as handler:
+        gone = await connect(address, proxy=None)
+        await gone.send('{"uid": "gone"}')
+        async with connect(address, proxy=None) as here:
+            await here.send('{"uid": "here"}')
+            gone.transport.abort()
+            await asyncio.sleep(0.2)
+            handler.set_result(world.server.handle_connection)
+            fields = await message(here, lambda m: "message" in m)
+            assert fields["message"] == "SERVER_READY"
+
+
 async def test_an_error_in_a_connection_ends_that_connection_alone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

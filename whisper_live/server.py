@@ -98,6 +98,8 @@ class TranscriptionServer:
             hello, caller = await greet(
                 connection, access, self._transcriber.languages, self._settings
             )
+            if connection.close_code is not None:  # it gave up while this server was loading
+                return
             uid = hello.uid
             returning = self._returning(hello.resume)
             if returning is not None:  # its last connection, dead or not, makes room for this one
@@ -114,7 +116,8 @@ class TranscriptionServer:
             try:
                 await tasks.first_of(connection.wait_closed(), pipeline_is_ready(self._status))
                 await self._prepare(hello.language)
-                await self._serve(connection, hello, caller)
+                if connection.close_code is None:
+                    await self._serve(connection, hello, caller)
             finally:
                 self._places.leave(connection)
         except ProtocolError as error:
