@@ -170,12 +170,10 @@ class LanguageModelService:
 
     def _handle_turn(self, client: _ChatSession, message: Message) -> None:
         if isinstance(message, Prefill):
-            self._add(message.session, message.turn, 0, message.text, Priority.PREFILL)
+            self._add(message, Priority.PREFILL)
         elif isinstance(message, Speculation):
             client.ready = None
-            self._add(
-                message.session, message.turn, message.revision, message.text, Priority.SPECULATIVE
-            )
+            self._add(message, Priority.SPECULATIVE)
         elif isinstance(message, Commit):
             self._commit(client, message)
         elif isinstance(message, Withdrawal):
@@ -200,19 +198,15 @@ class LanguageModelService:
             found.commit()
             return
         self._stop(message.session, turn=message.turn)
-        key = (message.session, message.turn, message.revision)
-        self._add(*key, message.text, Priority.COMMITTED, message.wish)
+        self._add(message, Priority.COMMITTED)
 
-    def _add(
-        self,
-        session: str,
-        turn: int,
-        revision: int,
-        question: str,
-        priority: Priority,
-        wish: Wish | None = None,
-    ) -> None:
-        self._generations.add(Generation(session, turn, revision, question, priority, wish=wish))
+    def _add(self, message: Prefill | Speculation | Commit, priority: Priority) -> None:
+        generation = Generation(message.session, message.turn, 0, message.text, priority)
+        if not isinstance(message, Prefill):
+            generation.revision, generation.language = message.revision, message.language
+        if isinstance(message, Commit):
+            generation.wish = message.wish
+        self._generations.add(generation)
 
     def _stop(self, session: str, turn: int | None = None) -> None:
         for generation in self._generations.of_session(session):
@@ -326,7 +320,8 @@ class LanguageModelService:
         with self._lock:
             generation.pieces += 1
             generation.told += piece
-            self.tell(generation, ReplyText(*generation.key, piece, time.monotonic()))
+            now, language = time.monotonic(), generation.language
+            self.tell(generation, ReplyText(*generation.key, piece, now, language))
             if generation.pieces == HEAD_START:
                 self._start_what_may()
 

@@ -127,9 +127,12 @@ class SpeechServer:
         if isinstance(message, Withdrawal):
             speeches.withdraw(message.turn, message.revision)
         elif isinstance(message, Commit):
-            speeches.commit(message.turn, message.revision)
+            self._prepare(client, message.language)
+            speeches.commit(message.turn, message.revision, message.language)
         else:
-            speech = speeches.get(message.turn, message.revision)
+            language = message.language if isinstance(message, ReplyText) else ""
+            self._prepare(client, language)
+            speech = speeches.get(message.turn, message.revision, language)
             if speech is None:
                 return
             if isinstance(message, ReplyText):
@@ -149,9 +152,15 @@ class SpeechServer:
         sender = Sender(client, lead, patience, self._report, sent=self._synthesis.wake)
         client.sender = tasks.start(sender.run(), "sender")
         self._clients[message.session] = client
-        tasks.thread("prepare-voice", self._voice.prepare, message.language).start()
+        self._prepare(client, message.language)
         self._arrival.set_result(None)
         self._arrival = asyncio.get_running_loop().create_future()
+
+    def _prepare(self, client: SpeechSession, language: str) -> None:
+        """Get ready to speak a language when it comes up in a session."""
+        if language and language != client.language:
+            client.language = language
+            tasks.thread("prepare-voice", self._voice.prepare, language).start()
 
     def _end(self, client: SpeechSession) -> None:
         del self._clients[client.session]

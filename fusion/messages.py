@@ -93,12 +93,16 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Speculation:
-    """A revision that may be the whole utterance: work on it, but let nothing be played yet."""
+    """A revision that may be the whole utterance: work on it, but let nothing be played yet.
+
+    `language` is the code of what is spoken; "" where nobody knows.
+    """
 
     session: str
     turn: int
     revision: int
     text: str
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class Commit:
     revision: int
     text: str
     wish: Wish | None = None
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,13 +158,17 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class ReplyText:
-    """More text of a reply, as it is generated. To the transcription server and to the voice."""
+    """More text of a reply, as it is generated. To the transcription server and to the voice.
+
+    `language` is that of the question, in which it is answered.
+    """
 
     session: str
     turn: int
     revision: int
     text: str
     at: float
+    language: str = ""
 
 
 @dataclass(frozen=True)

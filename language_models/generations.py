@@ -42,6 +42,7 @@ class Generation:
     pieces: int = 0
     complete: bool = False
     wish: Wish | None = None
+    language: str = ""
     since: float = field(default_factory=time.monotonic)
     committed: threading.Event = field(default_factory=threading.Event)
     """Set once it is what the person said, and when it is cancelled."""

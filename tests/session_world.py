@@ -68,6 +68,7 @@ class World:
         self.to_model: list[Message] = []
         self.to_voice: list[Message] = []
         self.transcript = "what time is it"
+        self.language = ""
         self.reply_text: str | None = None
         self.sound_until = float("inf")
         self.model_dies = False
@@ -137,7 +138,11 @@ class World:
         doubtful = self.doubts and event.revision is not None
 
         def answer(text: str | None, provisional: bool) -> None:
-            self.take(self.session.transcribed(event, text, self.now, provisional=provisional))
+            self.take(
+                self.session.transcribed(
+                    event, text, self.now, provisional=provisional, language=self.language
+                )
+            )
 
         self.later(self.transcription, lambda: answer(words, doubtful))
         if doubtful:

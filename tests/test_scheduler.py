@@ -77,10 +77,10 @@ class World:
         self.changed = threading.Condition()
         self.scheduler = Scheduler(self.transcriber, self._done, self.dropped.append)
 
-    def _done(self, job: Job, text: str | None, provisional: bool) -> None:
+    def _done(self, job: Job, transcript: Transcript | None, provisional: bool) -> None:
         with self.changed:
             self.provisional += [provisional]
-            self.results.append((job.session, text))
+            self.results.append((job.session, transcript.text if transcript else None))
             self.changed.notify_all()
 
     def submit(

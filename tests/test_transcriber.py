@@ -139,8 +139,8 @@ def test_sessions_share_a_batch(
     hypotheses: dict[str, str | None] = {}
     all_heard = threading.Event()
 
-    def done(job: Job, text: str | None, provisional: bool) -> None:
-        hypotheses[job.session] = text
+    def done(job: Job, transcript: Transcript | None, provisional: bool) -> None:
+        hypotheses[job.session] = transcript.text if transcript else None
         if len(hypotheses) == len(SPOKEN):
             all_heard.set()
 

@@ -19,6 +19,10 @@ from voices.base import Voice
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE = 10.0
+"""Seconds that a clause waits for the other voice. One in the cache is loaded by then; while it is
+downloaded, everybody else is spoken to."""
+
 
 class VoiceByLanguage:
     """See `voices.base.Voice`; safe from any number of threads.
@@ -67,7 +71,7 @@ class VoiceByLanguage:
         speaker: str = "",
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[NDArray[np.float32]]:
-        voice = self._voice(language)
+        voice = self._voice(language, _PATIENCE)
         sounds = voice.synthesize(text, language=language, speaker=speaker, cancelled=cancelled)
         if voice.sample_rate == SPEECH_RATE:
             yield from sounds
@@ -83,14 +87,18 @@ class VoiceByLanguage:
         for voice in filter(None, (self._first, self._other)):
             voice.close()
 
-    def _voice(self, language: str) -> Voice:
-        """Raises ModelError when the other voice cannot be had; the next call tries again."""
+    def _voice(self, language: str, patience: float = -1) -> Voice:
+        """Raises ModelError when the other voice cannot be had, or not yet; the next call tries
+        again. `patience` is seconds, -1 for all that it takes."""
         if language not in self._others:
             return self._first
-        with self._loading:
+        if not self._loading.acquire(timeout=patience):
+            raise ModelError("The voice for this language is still being fetched.")
+        try:
             if self._other is None:
-                try:
-                    self._other = self._load()
-                except ConfigurationError as error:
-                    raise ModelError(f"There is no voice for this language: {error}") from error
+                self._other = self._load()
             return self._other
+        except ConfigurationError as error:
+            raise ModelError(f"There is no voice for this language: {error}") from error
+        finally:
+            self._loading.release()

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 NOT_SAYABLE = "This voice cannot say {} writing: it is shown, and left out of the sound."
 FATAL = "The voice fails on these words: they are shown, and left out of the sound."
+NO_VOICE = "There is no voice for {} here: what is written in it is shown, and not said."
 UNSPOKEN = "The voice failed, so this reply is not spoken to its end."
 
 _CHUNK = SPEECH_RATE // 10
@@ -70,6 +71,8 @@ class SpeechSession:
     last_word: dict[str, object] | None = None
     acknowledged: Acknowledgements | None = None
     """What `connection` has taken."""
+    language: str = ""
+    """What was last spoken, or is to be."""
     expected: bool = True
     """Whether a connection may still come: until nobody came in time."""
     waiting_since: float | None = None
@@ -325,7 +328,7 @@ class Sender:
         new = [script for script in clause.left_out if script not in speech.left_out]
         if new:
             speech.left_out.update(new)
-            message = NOT_SAYABLE.format(" and ".join(new))
+            message = (NOT_SAYABLE if speech.is_spoken else NO_VOICE).format(" and ".join(new))
             pending.append({"event": "left_out", "turn": turn, "scripts": new, "message": message})
         if clause.fatal:
             pending.append({"event": "left_out", "turn": turn, "scripts": [], "message": FATAL})

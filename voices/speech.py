@@ -111,6 +111,8 @@ class Speech:
         """Scripts that the client was told of."""
         self._spoken_text = spoken_text or SpokenText()
         self.language = self._spoken_text.language
+        self.is_spoken = self._spoken_text.is_spoken
+        """Whether the voice has this language."""
         self._splitter = ClauseSplitter(self.language)
 
     def feed(self, text: str) -> None:
@@ -245,18 +247,22 @@ class Speeches:
         self.last: Speech | None = None
         """The latest that went out to its end."""
 
-    def get(self, turn: int, revision: int) -> Speech | None:
-        """The speech that text of this revision belongs to; None if it was given up or is over."""
+    def get(self, turn: int, revision: int, language: str = "") -> Speech | None:
+        """The speech that text of this revision belongs to; None if it was given up or is over.
+
+        A new one is in `language`, as long as nobody says another one.
+        """
         if turn <= self._ended or revision <= self._withdrawn.get(turn, 0):
             return None
         speech = self._by_turn.get(turn)
         if speech is None or speech.revision < revision:
             self._cancel(speech)
+            self._spoken_text = self._spoken_text.in_language(language)
             speech = self._by_turn[turn] = Speech(turn, revision, self._spoken_text)
         return speech if speech.revision == revision else None
 
-    def commit(self, turn: int, revision: int) -> None:
-        speech = self.get(turn, revision)
+    def commit(self, turn: int, revision: int, language: str = "") -> None:
+        speech = self.get(turn, revision, language)
         if speech is None:
             return
         speech.committed = True

@@ -137,8 +137,8 @@ class Answers:
         """Let the language model work on a revision, and keep what it makes until the commit."""
         assert revision.text is not None
         self._speculations[revision.turn] = SpeculativeReply(revision.number)
-        turn, number = revision.turn, revision.number
-        return [ToLanguageModel(Speculation(self._session, turn, number, revision.text))]
+        key = (self._session, revision.turn, revision.number)
+        return [ToLanguageModel(Speculation(*key, revision.text, revision.language))]
 
     def withdraw(self, turn: int, revision: int | None = None) -> list[Event]:
         """Stop the work on a revision, or on whichever of the turn there is."""
@@ -169,6 +169,7 @@ class Answers:
             speak=speak,
             silent=not speak,
             wish=wish,
+            language=revision.language,
         )
         self._replies[reply.turn] = reply
         self._remember(reply, "")
@@ -185,7 +186,7 @@ class Answers:
     def _ask(self, reply: Reply) -> list[Event]:
         """Let the language model answer, and the voice say it if it is to be played."""
         key = (self._session, reply.turn, reply.revision)
-        commit = Commit(*key, reply.question, reply.wish)
+        commit = Commit(*key, reply.question, reply.wish, reply.language)
         aloud = commit if reply.speak else Withdrawal(*key)
         return [ToLanguageModel(commit), ToVoice(aloud)]
 

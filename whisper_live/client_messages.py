@@ -19,9 +19,16 @@ class ClientMessages:
         self.stream = stream
 
     def transcript(
-        self, turn: int, segments: Sequence[Segment], tail: Segment, latency: float, *, eos: bool
+        self,
+        turn: int,
+        segments: Sequence[Segment],
+        tail: Segment,
+        latency: float,
+        *,
+        eos: bool,
+        language: str = "",
     ) -> Tell:
-        """The transcript of a turn: finalized segments, and the text after them."""
+        """The transcript of a turn: finalized segments, the text after them, and its language."""
         spoken = [(segment, True) for segment in segments] + [(tail, eos)]
         fields = {
             "segments": [
@@ -37,6 +44,8 @@ class ClientMessages:
             "eos": eos,
             "latency": round(latency, 3),
         }
+        if language and self.stream:
+            fields["language"] = language
         return Tell(self._with_turn(fields, turn))
 
     def no_transcript(self, turn: int) -> list[Tell]:

@@ -29,12 +29,13 @@ from fusion.serving.access import Caller
 from fusion.settings import Settings
 from whisper_live.answers import RESTARTED, TOO_SLOW
 from whisper_live.audio_budget import AudioBudget
-from whisper_live.events import Event, ToLanguageModel, ToVoice, TurnTimeline
+from whisper_live.events import Event, ToLanguageModel, ToVoice, Transcribe, TurnTimeline
 from whisper_live.handshake import Changes, Command, Hello
 from whisper_live.incoming_audio import IncomingAudio
 from whisper_live.outgoing import OutgoingMessages
 from whisper_live.session import UNRECOGNISED, Session, SessionPolicy
 from whisper_live.speculation_count import SpeculationCount
+from whisper_live.transcribers.base import TranscriptionRequest
 from whisper_live.vad import VoiceActivityDetector
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,17 @@ class TranscriptionConnection:
     def may_return(self) -> bool:
         """Whether the connection was lost rather than closed by a client that is done."""
         return not self.unwanted and self.socket.close_code not in _FAREWELLS
+
+    def request(self, event: Transcribe) -> TranscriptionRequest:
+        """What the transcriber is asked for this client."""
+        return TranscriptionRequest(
+            event.audio,
+            self.hello.language,
+            self.hello.task,
+            self.hello.context,
+            quick=event.segment is None,  # a segment's text is not waited for
+            expected=self.session.language,
+        )
 
     def change(self, changes: Changes) -> SessionChanged | None:
         """Take what a client configures; what its language model and voice are told of it."""

@@ -27,8 +27,9 @@ class Revision:
     """One hypothesis of a whole utterance: `text` and `probability` (that it is done) once known.
 
     `failed` is whether it has no words because the transcriber failed. While it is `provisional` a
-    longer look at its audio may still correct it, which gives it a new number. It belongs to the
-    `Listener` that made it, which alone changes it; everybody else reads.
+    longer look at its audio may still correct it, which gives it a new number. `language` is the
+    code of what is spoken; "" while nobody knows. It belongs to the `Listener` that made it and its
+    session, which alone change it; everybody else reads.
     """
 
     turn: int
@@ -42,6 +43,7 @@ class Revision:
     text_at: float | None = None
     probability: float | None = None
     times_predicted: int = 0
+    language: str = ""
 
     @property
     def is_settled(self) -> bool:

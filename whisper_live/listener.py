@@ -109,6 +109,8 @@ class Listener:
         self._closing: deque[tuple[Revision, Utterance]] = deque()
         self._last_frame_at = 0.0
         self.attentive = False
+        self.language = ""
+        """The code of what was spoken in the latest complete turn."""
 
     @property
     def backlogged(self) -> bool:
@@ -196,7 +198,7 @@ class Listener:
         self._turn += 1
         revision = Revision(self._turn, 1, end_of_speech=now, end=self._position)
         revision.text = revision.tail = text
-        revision.text_at = now
+        revision.text_at, revision.language = now, self.language
         self._closing.append((revision, Utterance(self._position)))
         return events + self._close()
 
@@ -378,6 +380,7 @@ class Listener:
         while self._closing and self._closing[0][0].is_settled:
             revision, utterance = self._closing.popleft()
             if revision.text:
+                self.language = revision.language or self.language
                 segments, tail = _parts(revision, utterance)
                 events.append(Completed(revision, (*segments, tail) if tail.text else segments))
             else:

@@ -43,6 +43,7 @@ class Reply:
     timeline_sent: bool = False
     speak: bool = True
     wish: Wish | None = None
+    language: str = ""
     asked_again: bool = False
     said_again: int = 0
     relayed_as: int | None = None
@@ -68,9 +69,9 @@ class Reply:
         self.said_before = sum(len(clause.text) for clause in self.clauses)
         self.relayed_as = (self.relayed_as or self.revision) + 1
         key = (session, self.turn, self.relayed_as)
-        messages: list[Message] = [Commit(*key, self.question)]
+        messages: list[Message] = [Commit(*key, self.question, language=self.language)]
         if rest := self.text[self.said_before :]:
-            messages.append(ReplyText(*key, rest, self.progress_at))
+            messages.append(ReplyText(*key, rest, self.progress_at, self.language))
         if self.complete:
             messages.append(ReplyEnded(*key, rest, self.progress_at))
         return messages

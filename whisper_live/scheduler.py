@@ -60,15 +60,15 @@ class Job:
 class Scheduler:
     """Runs transcriptions in their order of priority.
 
-    `done(job, text, provisional)` and `dropped(job)` are called from worker threads: the text of a
-    job (None if the transcriber failed), or that a live one gave way. A provisional text comes once
-    more, after a longer look at the same audio.
+    `done(job, transcript, provisional)` and `dropped(job)` are called from worker threads: what was
+    said (None if the transcriber failed), or that a live one gave way. A provisional transcript
+    comes once more, after a longer look at the same audio.
     """
 
     def __init__(
         self,
         transcriber: Transcriber,
-        done: Callable[[Job, str | None, bool], None],
+        done: Callable[[Job, Transcript | None, bool], None],
         dropped: Callable[[Job], None],
     ) -> None:
         self._transcriber = transcriber
@@ -137,9 +137,9 @@ class Scheduler:
                     self._deliver(job, result)
 
     def _deliver(self, job: Job, result: Transcript | None) -> None:
-        """Hand over the text of a job; one that a longer look may correct is submitted again."""
+        """Hand over what was said; a job that a longer look may correct is submitted again."""
         again = result is not None and result.doubtful and job.event.revision is not None
-        self._done(job, None if result is None else result.text, again)
+        self._done(job, result, again)
         if again:
             self.submit(job.longer())
 

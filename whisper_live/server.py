@@ -46,7 +46,7 @@ from whisper_live.handshake import END_OF_AUDIO, Hello, parse_command
 from whisper_live.loading import load, load_turn_detector, turn_cost
 from whisper_live.places import Places
 from whisper_live.scheduler import Job, Scheduler
-from whisper_live.transcribers.base import Transcriber, TranscriptionRequest
+from whisper_live.transcribers.base import Transcriber, Transcript
 from whisper_live.turn_detection import TurnDetection, TurnDetector
 
 logger = logging.getLogger(__name__)
@@ -278,7 +278,7 @@ class TranscriptionServer:
             if isinstance(event, Tell):
                 client.tell(event.fields)
             elif isinstance(event, Transcribe):
-                self._scheduler.submit(self._job(client, event))
+                self._scheduler.submit(Job(client.identity, event, client.request(event)))
             elif isinstance(event, PredictTurn):
                 if self._turn_detection is not None:
                     self._turn_detection.ask(client.identity, event)
@@ -290,14 +290,6 @@ class TranscriptionServer:
             else:
                 client.log(event)
         client.caught_up.set()
-
-    def _job(self, client: TranscriptionConnection, event: Transcribe) -> Job:
-        hello = client.hello
-        quick = event.segment is None  # a segment's text is not waited for
-        request = TranscriptionRequest(
-            event.audio, hello.language, hello.task, hello.context, quick=quick
-        )
-        return Job(client.identity, event, request)
 
     def _to_language_model(self, message: Message) -> None:
         """Tell the language model; a turn whose commit it does not take ends in an error."""
@@ -322,14 +314,18 @@ class TranscriptionServer:
 
         tasks.call_in(self._loop, deliver)
 
-    def _transcribed(self, job: Job, text: str | None, provisional: bool) -> None:
+    def _transcribed(self, job: Job, transcript: Transcript | None, provisional: bool) -> None:
         """In a worker thread of the scheduler."""
 
         def deliver() -> None:
             client = self._clients.get(job.session)
             if client is not None:
                 now = time.monotonic()
-                events = client.session.transcribed(job.event, text, now, provisional=provisional)
+                text = transcript.text if transcript else None
+                language = transcript.language if transcript else ""
+                events = client.session.transcribed(
+                    job.event, text, now, provisional=provisional, language=language
+                )
                 self._carry_out(client, events)
 
         tasks.call_in(self._loop, deliver)

@@ -145,6 +145,11 @@ class Session:
         return self._listener.backlogged
 
     @property
+    def language(self) -> str:
+        """The code of what was spoken last; "" until then."""
+        return self._listener.language
+
+    @property
     def position(self) -> float:
         """Seconds of audio taken so far."""
         return self._listener.position * FRAME_SECONDS
@@ -220,12 +225,19 @@ class Session:
     # -- from the models -----------------------------------------------------------------------
 
     def transcribed(
-        self, job: Transcribe, text: str | None, now: float, *, provisional: bool = False
+        self,
+        job: Transcribe,
+        text: str | None,
+        now: float,
+        *,
+        provisional: bool = False,
+        language: str = "",
     ) -> list[Event]:
         """Take the text of a transcription that was asked for; None if it failed."""
-        return self._in_order(
-            self._follow(self._listener.transcribed(job, text, now, provisional=provisional), now)
-        )
+        if job.revision is not None and language:
+            job.revision.language = language
+        happened = self._listener.transcribed(job, text, now, provisional=provisional)
+        return self._in_order(self._follow(happened, now))
 
     def live_dropped(self, job: Transcribe) -> None:
         """A live transcription gave way to more urgent work."""
@@ -385,7 +397,9 @@ class Session:
         latency = now - revision.end_of_speech
         *segments, tail = event.segments
         events += [
-            self._client.transcript(revision.turn, segments, tail, latency, eos=eos)
+            self._client.transcript(
+                revision.turn, segments, tail, latency, eos=eos, language=revision.language
+            )
             for eos in ([False, True] if unfinished else [True])
         ]
         if self._policy.reply and self._policy.respond:

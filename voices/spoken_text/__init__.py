@@ -49,12 +49,17 @@ class SpokenText:
     """
 
     def __init__(self, language: str = "en", languages: Iterable[str] = ()) -> None:
-        known = tuple(base_language(one) for one in languages)
+        known = self._languages = tuple(base_language(one) for one in languages)
         self.language = base_language(language or next(iter(known), "en"))
         self._scanner = _scanner(self.language)
         # A voice of several languages speaks one at a time.
         self._scripts = scripts.scripts_of([self.language] if known else [])
-        self._is_spoken = not known or self.language in known
+        self.is_spoken = not known or self.language in known
+
+    def in_language(self, language: str) -> SpokenText:
+        """The same voice with a text of another language; "" leaves it as it is."""
+        code = base_language(language) if language else self.language
+        return self if code == self.language else SpokenText(code, self._languages)
 
     def read(self, text: str) -> Spoken:
         """What to say of a clause; no words where nothing is to be said. Never raises.
@@ -62,7 +67,7 @@ class SpokenText:
         A language that the voice does not speak is left out as a whole: it would be spelled, or
         read by the rules of another one.
         """
-        if not self._is_spoken:
+        if not self.is_spoken:
             return Spoken("", (language_name(self.language),) if text.strip() else ())
         text = _CODE_BLOCK.sub("\n", text)[:LONGEST_WRITTEN]
         text = markdown.plain(text)

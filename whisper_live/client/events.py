@@ -35,6 +35,8 @@ class Transcript:
     segments: tuple[Segment, ...]
     final: bool
     latency: float
+    language: str = ""
+    """The code of what was spoken, once it is final and where the server tells."""
 
     @property
     def text(self) -> str:
@@ -101,7 +103,8 @@ def parsed(message: str | bytes, at: float) -> Event:
             Segment(float(s["start"]), float(s["end"]), s["text"], bool(s["completed"]))
             for s in fields["segments"]
         )
-        return Transcript(at, turn, segments, fields["eos"], fields["latency"])
+        language = fields.get("language", "")
+        return Transcript(at, turn, segments, fields["eos"], fields["latency"], language)
     if "llm_output" in fields:
         text = "".join(fields["llm_output"])
         return ReplyText(at, turn, text, fields["eos"], fields.get("interrupted", False))

@@ -21,6 +21,7 @@ class TranscriptionRequest:
     None to detect it. `task` is "transcribe" or "translate" (into English). `context` is text that
     came before or words to expect; it steers spelling and is never part of the result. A `quick`
     answer may hold wrong words that a longer look would mend: for a text that is soon replaced.
+    `expected` is the language spoken before: where it is to be detected, a short "Yes." stays one.
     """
 
     audio: NDArray[np.float32]
@@ -28,6 +29,7 @@ class TranscriptionRequest:
     task: str = "transcribe"
     context: str = ""
     quick: bool = False
+    expected: str = ""
 
 
 @dataclass(frozen=True)

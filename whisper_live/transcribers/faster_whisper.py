@@ -55,6 +55,9 @@ MARGIN = 100
 _AFTERGLOW = 5
 """Mel frames until a sound has left the 25 ms that a frame looks at, and one of silence."""
 
+EXPECTED_SHARE = 0.2
+"""How probable the language spoken before must be, beside the most probable one, to be kept."""
+
 CUDA_BATCH = 8
 WORKERS = 2
 """Calls that run at once: a final transcript never waits for a partial one. Each has its share of
@@ -313,7 +316,7 @@ class FasterWhisper:
             return [request.language or "" for request in requests]
         detected = self._model.detect_language(encoded)
         return [
-            request.language or ranking[0][0].strip("<|>")
+            request.language or spoken_language(ranking, request.expected)
             for request, ranking in zip(requests, detected, strict=True)
         ]
 
@@ -369,6 +372,16 @@ class FasterWhisper:
         padded[first : first + len(kept)] = kept
         mel: NDArray[np.float32] = self._mel(padded, padding=0)
         return np.pad(mel, ((0, 0), (0, frames - sounding)), mode="edge")
+
+
+def spoken_language(ranking: Sequence[tuple[str, float]], expected: str) -> str:
+    """The most probable language of a ranking; the expected one unless it is clearly not that.
+
+    A word or two tell Whisper little: of "Sí." it made Portuguese, Welsh or Japanese.
+    """
+    shares = {token.strip("<|>"): share for token, share in ranking}
+    best = max(shares, key=lambda code: shares[code])
+    return expected if shares.get(expected, 0.0) >= EXPECTED_SHARE * shares[best] else best
 
 
 def _view(mel: NDArray[np.float32]) -> ctranslate2.StorageView:
