@@ -58,6 +58,7 @@ from voices.by_language import VoiceByLanguage
 from voices.cost import turn_cost
 from voices.crash_record import SIZE, CrashRecord
 from voices.pairing import NEAR, KeylessConnection, choose
+from voices.previews import Previews
 from voices.sending import Received, Sender, SpeechSession, reply_end
 from voices.speech import Speech, Speeches, SpokenClause
 from voices.spoken_text import SpokenText
@@ -96,6 +97,7 @@ class SpeechServer:
         self._synthesis = Synthesis(
             voice, self._next_clause, self._sound_made, self._voice_failed, record
         )
+        self._previews = Previews(voice, self._synthesis.wake)
 
     # -- messages from the other processes -----------------------------------------------------
 
@@ -229,7 +231,7 @@ class SpeechServer:
         ]
         self._meter.holds(max(0, len(wanted) - 1))
         if not wanted:
-            return None
+            return self._previews.next_clause()
         _, speech, clause, client = min(wanted, key=lambda one: one[0])
         return speech, clause, client.started.voice, speech.language
 
@@ -237,6 +239,7 @@ class SpeechServer:
         for client in self._clients.values():
             if client.speeches.current is speech:
                 client.changed.set()
+        self._previews.notice(speech)
 
     def _voice_failed(self, speech: Speech, error: ModelError) -> None:
         """The rest of this reply stays silent; its text was sent, and the next may be spoken."""
@@ -278,11 +281,20 @@ class SpeechServer:
             return
         client.audio_key = secrets.token_urlsafe(18)
         self._report(AudioKeyChanged(client.session, client.audio_key))
+        if query(connection, "preview") is not None:
+            await self._serve_preview(connection, client)
+            return
         await self._attend(client, connection, keyed=True, received=_received(connection))
         if client.session in self._clients:
             await connection.close(1001, "another connection took this one's place")
         else:
             await connection.close(1000, "the session ended")
+
+    async def _serve_preview(self, connection: ServerConnection, client: SpeechSession) -> None:
+        """Send a sample of a voice, for a session that chooses one."""
+        speaker = query(connection, "voice") or ""
+        language = query(connection, "language") or client.started.language
+        await self._previews.serve(connection, client.session, speaker, language)
 
     async def _serve_address(self, connection: ServerConnection, address: str) -> None:
         """For old clients, which may keep one audio connection over several sessions."""

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Request, Response
 
 from fusion.errors import ConfigurationError
-from fusion.serving import tls
-from fusion.serving.web import PAGE, WebServer
+from fusion.serving import elsewhere, tls
+from fusion.serving.limits import Connections
+from fusion.serving.web import PAGE, WebServer, application
 from fusion.settings import Settings
 from fusion.status import Phase, Service, ServiceStatus
 
@@ -61,11 +63,11 @@ def test_every_file_of_the_page_is_served_with_its_type(web: WebServer) -> None:
         ".css": "text/css",
         ".webmanifest": "application/manifest+json",
     }
-    types[".svg"] = "image/svg+xml"
-    files = list(PAGE.iterdir())
-    assert len(files) > 10
+    types |= {".svg": "image/svg+xml", ".png": "image/png", ".txt": "text/plain"}
+    files = [path for path in PAGE.rglob("*") if path.is_file()]
+    assert len(files) > 20
     for path in files:
-        response = get(web, f"/{path.name}")
+        response = get(web, f"/{path.relative_to(PAGE).as_posix()}")
         assert response.status_code == 200
         assert response.headers["content-type"].split(";")[0] == types[path.suffix]
         assert response.content == path.read_bytes()
@@ -105,6 +107,31 @@ def test_health_tells_why_it_is_not_ready(web: WebServer, status: ServiceStatus)
     response = get(web, "/healthz")
     assert (response.status_code, response.text) == (503, "loading the voice\n")
     assert int(response.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("host", "asked_at", "found"),
+    [
+        ("0.0.0.0", "localhost", ["http://192.168.1.5:{port}/", "http://[fd00::5]:{port}/"]),
+        ("0.0.0.0", "192.168.1.5", []),
+        ("192.168.1.5", "127.0.0.1", ["http://192.168.1.5:{port}/"]),
+        ("127.0.0.1", "localhost", []),
+    ],
+)
+def test_this_machine_alone_is_told_where_others_find_the_page(
+    settings: Settings,
+    status: ServiceStatus,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    asked_at: str,
+    found: list[str],
+) -> None:
+    monkeypatch.setattr(elsewhere, "machine_addresses", lambda: ["192.168.1.5", "fd00::5"])
+    given = dataclasses.replace(settings, host=host, token="s3cret")
+    page = application(given, status, Connections.of_port(given))
+    client = TestClient(page, base_url=f"http://{asked_at}:8123")
+    expected = [address.format(port=8123) for address in found]
+    assert client.get("/addresses").json() == {"addresses": expected}
 
 
 def test_metrics_count_restarts(web: WebServer, status: ServiceStatus) -> None:

@@ -5,14 +5,19 @@ import { loudness, prepareCapture } from "./capture.js";
 import { Connection } from "./connection.js";
 import { Conversation, awaited, heardText, saidText } from "./conversation.js";
 import { Dialogs, copyText } from "./dialogs.js";
+import { Elsewhere } from "./elsewhere.js";
+import { History } from "./history.js";
+import { Kept } from "./kept.js";
 import { plain } from "./markdown.js";
+import { Media } from "./media.js";
 import { Player } from "./playback.js";
+import { sample } from "./preview.js";
 import { LANGUAGES, handshake, languageOf, load, needsHandshake, save, storageKey, storageOf } from "./settings.js";
 import { Talk } from "./talk.js";
+import { DocumentWords, interfaceOf, languageName, t, useLanguage } from "./texts.js";
 import { View } from "./view.js";
 import { MICROPHONE, SLOW, TIME_LIMIT, heldWords, mindWords, stateNotice, stateWords, unvoicedWords } from "./words.js";
-
-const KEPT = "whisperfusion-conversation-2";
+const SAMPLE = 0; // the "turn" of a voice's sample: those of a conversation count from 1
 const RETRIABLE = ["loading", "lost", "full", "refused"];
 
 class App {
@@ -25,7 +30,8 @@ class App {
     this.view = new View();
     this.view.canReplay = (entry) =>
       entry.connection === this.conversation.connection && Boolean(this.player?.canReplay(entry.turn));
-    this.conversation = new Conversation((entry) => this.changed(entry), this.restored());
+    this.kept = new Kept(this.storage, this.tab, this.key, () => this.history.refresh());
+    this.conversation = new Conversation((entry) => this.changed(entry), this.kept.restored());
     this.connection = new Connection(
       this.address,
       () => handshake(this.settings, this.conversation.history()),
@@ -37,17 +43,36 @@ class App {
     this.pending = []; // typed before the connection was ready
     this.announced = ""; // of how things stand
     this.talk = new Talk(this);
+    this.words = new DocumentWords(document);
     this.dialogs = new Dialogs(this);
+    this.history = new History(this, this.kept);
+    this.elsewhere = new Elsewhere(() => this.settings.token);
+    this.media = new Media({
+      play: () => this.talk.open("on"),
+      pause: () => this.hush(),
+      stop: () => this.hush(),
+      togglemicrophone: () => this.talk.mute(!this.talk.muted),
+      hangup: () => this.talk.close(),
+    });
   }
 
-  start() {
+  /** Speak the language that was chosen for the page. */
+  async translate() {
+    await useLanguage(this.settings.interface || interfaceOf(navigator.languages));
+    this.words.translate();
+    this.dialogs.translate();
+    this.view.conversation(this.conversation.entries);
+    this.showState();
+  }
+
+  async start() {
+    await this.translate();
     const token = tokenOf(location.href);
     if (token) {
       this.change({ ...this.settings, token });
       history.replaceState(null, "", location.pathname + location.search);
     }
     this.view.language(this.settings.language);
-    this.view.conversation(this.conversation.entries);
     this.listen();
     if (!navigator.mediaDevices?.getUserMedia) this.tellMicrophone("insecure");
     this.connection.check();
@@ -164,18 +189,46 @@ class App {
 
   /** A new conversation; the one before can be had back. */
   begin() {
-    const { entries } = this.conversation;
-    this.hush();
-    this.conversation.clear();
-    this.connection.renew(); // the server forgets it as well
-    const undo = { label: "Undo", run: () => this.takeUp(entries) };
-    this.view.notice("A new conversation has begun.", { action: undo });
+    const before = { name: this.kept.name, entries: this.conversation.entries };
+    this.clear();
+    const undo = { label: t("Undo"), run: () => this.takeUp(before) };
+    this.view.notice(t("A new conversation has begun."), { action: undo });
   }
 
-  takeUp(entries) {
+  clear() {
     this.hush();
+    this.kept.begin();
+    this.conversation.clear();
+    this.connection.renew(); // the server forgets it as well
+  }
+
+  /** Go on with an earlier conversation: see kept.js. */
+  takeUp({ name, entries }) {
+    this.hush();
+    this.kept.takeUp(name, entries);
     this.conversation.restore(entries);
     this.connection.renew();
+    this.view.follow();
+  }
+
+  // -- voices ------------------------------------------------------------------------------------
+
+  /** Learn which voices there are, before the first word. Called from a press of a button. */
+  meetVoices() {
+    if (!this.hasSound || !this.settings.reply) return;
+    this.openSound();
+    this.connection.open();
+  }
+
+  /** Play a sample of a voice; returns whether there was one. */
+  async playSample(voice, language) {
+    if (!this.connection.connected || !this.hasSound || !(await this.openSound())) return false;
+    const key = this.connection.audioKey;
+    const protocols = this.connection.protocols();
+    const sound = await sample(this.address.audio, { key, protocols, voice, language });
+    this.hush();
+    if (sound.length > 0) this.player.playAside(SAMPLE, sound);
+    return sound.length > 0;
   }
 
   /** A button of a turn was pressed. */
@@ -191,7 +244,7 @@ class App {
     if (act !== "copy" || !entry) return;
     const text = plain(entry.reply.all ? entry.reply.written : heardText(entry));
     const copied = await copyText(text);
-    this.view.notice(copied ? "Copied." : "This browser does not let the page copy.");
+    this.view.notice(t(copied ? "Copied." : "This browser does not let the page copy."));
   }
 
   change(settings) {
@@ -204,11 +257,13 @@ class App {
     if (settings.loudspeaker !== before.loudspeaker) this.player?.playOn(settings.loudspeaker);
     if (settings.microphone !== before.microphone) this.talk.changed();
     if (settings.hold !== before.hold) this.talk.changed();
+    if (settings.interface !== before.interface) this.translate();
+    if (before.remember && !settings.remember) this.kept.remove(this.kept.name);
     if (renew) this.connection.renew();
   }
 
   async tellMicrophone(kind) {
-    const tell = (more) => this.view.notice(MICROPHONE[kind], { about: "microphone", tone: "bad", ...more });
+    const tell = (more) => this.view.notice(t(MICROPHONE[kind]), { about: "microphone", tone: "bad", ...more });
     tell({});
     if (kind !== "insecure") return;
     const secureAddress = location.href.replace(/^http:/, "https:").replace(/#.*/, "");
@@ -216,7 +271,7 @@ class App {
   }
 
   tellSlow() {
-    this.view.notice(SLOW, { tone: "bad" });
+    this.view.notice(t(SLOW), { tone: "bad" });
   }
 
   // -- what the connection says --------------------------------------------------------------------
@@ -258,7 +313,7 @@ class App {
   onTimeLimit() {
     const going = this.talk.microphone !== "off";
     if (!going) this.connection.close();
-    this.view.notice(going ? TIME_LIMIT.going : TIME_LIMIT.over);
+    this.view.notice(t(going ? TIME_LIMIT.going : TIME_LIMIT.over));
   }
 
   onMessage(message) {
@@ -266,14 +321,14 @@ class App {
     if (message.segments) {
       const timeOf = (seconds) => this.talk.clock.timeOf(seconds);
       const entry = this.conversation.transcribed(message, timeOf, Date.now(), this.settings.reply);
-      if (entry && message.eos) this.view.announce(`You: ${saidText(entry)}`);
+      if (entry && message.eos) this.view.announce(`${t("You")}: ${saidText(entry)}`);
     } else if (message.llm_output) {
       const entry = this.conversation.answered(message);
       if (message.eos && entry.reply.silent) this.view.announce(plain(heardText(entry)));
     } else if (message.event === "thinking") {
       this.conversation.thinks(message);
     } else if (message.event === "language_model") {
-      this.view.mind(mindWords(message));
+      this.view.mind(mindWords(message), message.detail);
     } else if (message.event === "held") {
       this.view.hint(heldWords(message));
     } else if (message.event === "interrupted") {
@@ -281,7 +336,7 @@ class App {
     } else if (message.event === "timeline") {
       this.conversation.timed(message);
     } else if (message.status === "ERROR") {
-      if (turn === undefined) this.view.notice(message.message, { tone: "bad" });
+      if (turn === undefined) this.view.notice(t(message.message), { tone: "bad" });
       else this.conversation.failed(turn, message.message);
     }
   }
@@ -309,8 +364,7 @@ class App {
     const { language, reply } = this.settings;
     if (!reply || !this.dialogs.isUnvoiced(language)) this.view.resolved("voice");
     else {
-      const name = new Intl.DisplayNames(["en"], { type: "language" }).of(language);
-      this.view.notice(unvoicedWords(name), { about: "voice" });
+      this.view.notice(unvoicedWords(languageName(language)), { about: "voice" });
     }
   }
 
@@ -325,29 +379,32 @@ class App {
 
   showState() {
     const { state } = this.connection;
-    this.view.microphone(this.talk.microphone, this.settings.hold, state.name === "ready");
+    const { microphone, muted, canMute } = this.talk;
+    const { hold } = this.settings;
+    this.view.microphone({ microphone, hold, ready: state.name === "ready", muted, canMute });
     const words = stateWords(state, this.doing, Date.now());
     const where = this.address.host === null ? "" : ` · ${this.address.host}`;
     this.view.state({ ...words, text: words.text + where }, RETRIABLE.includes(state.name));
+    this.media.show({
+      question: this.conversation.entries.map(saidText).findLast(Boolean) ?? "",
+      speaking: this.player?.audible != null,
+      open: this.talk.device !== null,
+      muted,
+    });
   }
 
   get doing() {
     if (this.player?.audible != null) return "speaking";
     if (this.conversation.entries.slice(-1).some(awaited)) return "thinking";
+    if (this.talk.muted) return "muted";
     return this.talk.listening ? "listening" : "";
   }
 
   changed(entry) {
     if (entry) this.view.entry(entry);
     else this.view.conversation(this.conversation.entries);
-    this.tab.setItem(KEPT, JSON.stringify(this.conversation.entries));
+    this.kept.changed(this.conversation.entries, this.settings.remember);
     this.showState();
-  }
-
-  /** The conversation of this tab, if the page was loaded again. */
-  restored() {
-    const kept = this.tab.getItem(KEPT);
-    return kept ? JSON.parse(kept) : [];
   }
 }
 

@@ -61,6 +61,11 @@ export class Microphone {
     });
   }
 
+  /** While it is muted the browser gives out silence, whatever the device picks up. */
+  set muted(muted) {
+    for (const track of this.stream?.getTracks() ?? []) track.enabled = !muted;
+  }
+
   close() {
     for (const node of this.nodes) node.disconnect();
     for (const track of this.stream?.getTracks() ?? []) track.stop();

@@ -5,15 +5,16 @@
 //   reply: null or {text, complete, silent, unspoken, cut, leftOut, clauses: [{text, start, end}]},
 //   problem: null or a sentence, timeline: null or the milliseconds of docs/protocol.md, ahead}
 
+import { BROKEN } from "./words.js";
+
 const HISTORY_TURNS = 20;
-const BROKEN = "The connection broke before the answer was complete.";
 
 export class Conversation {
   /** `onChange(entry)` is called for every change; with null when all entries changed. */
   constructor(onChange, entries = []) {
     this.onChange = onChange;
     this.entries = entries;
-    this.connection = entries.reduce((last, entry) => Math.max(last, entry.connection), 0);
+    this.connection = 0;
     this.sounding = false; // whether the replies' sound comes in
     this.#close();
   }
@@ -60,7 +61,8 @@ export class Conversation {
 
   /** The turns of a new connection count from 1 again, and what was open will get no answer. */
   #close() {
-    this.connection++;
+    const used = this.entries.map(({ connection }) => connection);
+    this.connection = Math.max(this.connection, ...used) + 1;
     this.entries = this.entries.filter((entry) => !entry.live);
     for (const entry of this.entries) {
       const { reply } = entry;

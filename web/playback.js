@@ -79,13 +79,18 @@ export class Player {
     return (this.kept.get(turn)?.length ?? 0) > 0;
   }
 
-  /** Say a reply again, from its kept sound. What plays gives way. */
+  /** Say a reply again, from its kept sound. */
   replay(turn) {
+    this.playAside(turn, this.kept.get(turn));
+  }
+
+  /** Play sound that tells the conversation nothing. What plays gives way. */
+  playAside(turn, buffers) {
     this.flush();
     this.replaying = true;
     this.refused = null;
     this.mark("mark", { kind: "replay", turn });
-    for (const buffer of this.kept.get(turn)) this.post(this.resampler.process(new Float32Array(buffer)));
+    for (const buffer of buffers) this.post(this.resampler.process(new Float32Array(buffer)));
     this.post(this.resampler.flush());
     this.resampler.reset();
     this.mark("end", { kind: "replayed", turn });

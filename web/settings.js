@@ -10,6 +10,8 @@ export const DEFAULTS = Object.freeze({
   token: "",
   microphone: "", // a device's identity; "" is the system's choice
   loudspeaker: "",
+  interface: "", // the page's own language; "" is the browser's
+  remember: true, // keep conversations in this browser
 });
 
 // The languages of Whisper's multilingual models (https://github.com/openai/whisper, tokenizer.py).
@@ -26,8 +28,32 @@ export function storageOf(window, name) {
     return window[name];
   } catch (error) {
     if (!(error instanceof DOMException)) throw error;
-    const kept = new Map();
-    return { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+    return new Forgetful();
+  }
+}
+
+/** The part of a Storage that the page uses, for as long as it is open. */
+class Forgetful {
+  #kept = new Map();
+
+  get length() {
+    return this.#kept.size;
+  }
+
+  key(index) {
+    return [...this.#kept.keys()][index] ?? null;
+  }
+
+  getItem(key) {
+    return this.#kept.get(key) ?? null;
+  }
+
+  setItem(key, value) {
+    this.#kept.set(key, value);
+  }
+
+  removeItem(key) {
+    this.#kept.delete(key);
   }
 }
 

@@ -14,6 +14,7 @@ export class Talk {
     this.clock = new SampleClock(RATE);
     this.waiting = [];
     this.unsent = 0;
+    this.muted = false;
     this.button = document.getElementById("talk");
     this.listen();
   }
@@ -26,6 +27,7 @@ export class Talk {
     this.button.addEventListener("pointerdown", (event) => {
       if (this.app.settings.hold && event.button === 0) this.press();
     });
+    document.getElementById("mute").addEventListener("click", () => this.mute(!this.muted));
     for (const event of ["pointerup", "pointercancel", "blur"]) {
       window.addEventListener(event, () => this.release());
     }
@@ -48,7 +50,24 @@ export class Talk {
 
   /** Whether what the microphone hears is meant for the server. */
   get listening() {
-    return this.microphone === (this.app.settings.hold ? "held" : "on");
+    return !this.muted && this.microphone === (this.app.settings.hold ? "held" : "on");
+  }
+
+  /** Whether there is something to mute: held down, the button itself says when to listen. */
+  get canMute() {
+    return this.microphone === "on" && !this.app.settings.hold;
+  }
+
+  /** Hear nothing until told otherwise; the answers go on. What was said so far is answered. */
+  mute(muted) {
+    if (muted === this.muted || !this.canMute) return;
+    this.muted = muted;
+    this.device.muted = muted;
+    if (muted) {
+      this.waiting = [];
+      this.app.connection.command("end_turn");
+    }
+    this.app.showState();
   }
 
   toggle() {
@@ -109,6 +128,7 @@ export class Talk {
     this.device?.close();
     this.device = null;
     this.waiting = [];
+    this.muted = false;
     this.become("off");
     this.app.connection.command("end_turn");
   }

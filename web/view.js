@@ -2,14 +2,8 @@
 
 import { awaited, hasMore, heardText } from "./conversation.js";
 import { runs } from "./markdown.js";
-import { stages } from "./words.js";
-
-const HINTS = {
-  off: ["Press to talk", "Hold to talk"],
-  asking: ["Allow the microphone…", "Allow the microphone…"],
-  on: ["Listening: press to stop", "Hold to talk"],
-  held: ["Listening", "Listening: let go when done"],
-};
+import { number, t } from "./texts.js";
+import { HINTS, stages } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 
@@ -39,10 +33,11 @@ export class View {
     action?.run();
   }
 
-  /** Which language model answers, and which is on its way; "": nobody said. */
-  mind(text) {
+  /** Which language model answers, and which is on its way; "": nobody said. `detail`: why. */
+  mind(text, detail) {
     show(at("mind"), Boolean(text));
     at("mind").textContent = at("mind").title = text;
+    at("mind-detail").textContent = detail || text;
   }
 
   /** Say something for a moment under the button. */
@@ -77,12 +72,16 @@ export class View {
   }
 
   /** `microphone`: off, asking, on or held (the button is down in hold-to-talk); `ready`: whether
-   * the server hears what it hears. */
-  microphone(microphone, hold, ready) {
+   * the server hears what it hears; `muted`; `canMute`: whether there is something to mute. */
+  microphone({ microphone, hold, ready, muted, canMute }) {
     const open = hold ? microphone === "held" : microphone === "on";
-    at("talk").dataset.microphone = open ? "on" : microphone === "asking" ? "asking" : "off";
+    const shown = muted ? "muted" : open ? "on" : microphone === "asking" ? "asking" : "off";
+    at("talk").dataset.microphone = shown;
     at("talk").setAttribute("aria-pressed", String(open));
-    const hint = open && !ready ? "Not listening yet: waiting for the server" : HINTS[microphone][hold ? 1 : 0];
+    show(at("mute"), canMute);
+    at("mute").setAttribute("aria-pressed", String(muted));
+    const state = muted ? "muted" : open && !ready ? "early" : microphone;
+    const hint = t(HINTS[state][hold ? 1 : 0]);
     if (this.passing?.until > Date.now()) return;
     if (at("talk-hint").textContent !== hint) at("talk-hint").textContent = hint;
   }
@@ -166,7 +165,7 @@ function parts(entry, item, canReplay) {
   if (entry.said.segments.length > 0) shown.push(said(entry.said.segments));
   if (entry.reply) shown.push(...answer(entry, item));
   if (entry.reply?.leftOut) shown.push(element("p", "left-out", entry.reply.leftOut));
-  if (entry.problem) shown.push(element("p", "problem", entry.problem));
+  if (entry.problem) shown.push(element("p", "problem", t(entry.problem)));
   const below = [];
   if (entry.reply?.complete && heardText(entry)) below.push(...tools(entry, item, canReplay));
   if (entry.timeline) below.push(timeline(entry, item));
@@ -180,7 +179,7 @@ function parts(entry, item, canReplay) {
 
 function said(segments) {
   const paragraph = element("p", "said");
-  paragraph.append(element("span", "who", "You"));
+  paragraph.append(element("span", "who", t("You")));
   for (const { text, final } of segments) {
     paragraph.append(element("span", final ? "final" : "interim", text), " ");
   }
@@ -227,7 +226,7 @@ function formatted({ text, looks }) {
 /** The sign of an answer in the making; `thinks`: the model said that it thinks first. */
 function thinking(thinks) {
   const dots = element("p", "thinking");
-  const words = thinks ? element("span", "", "Thinking…") : element("span", "unseen", "Preparing the answer");
+  const words = thinks ? element("span", "", t("Thinking…")) : element("span", "unseen", t("Preparing the answer"));
   dots.append(words, element("i"), element("i"), element("i"));
   return dots;
 }
@@ -241,16 +240,17 @@ function tools(entry, item, canReplay) {
     if (button.textContent !== label) button.textContent = label;
     return button;
   };
-  const copy = [made("copy", "Copy")];
-  if (canReplay) copy.push(made("again", "Play again"));
+  const copy = [made("copy", t("Copy"))];
+  if (canReplay) copy.push(made("again", t("Play again")));
   if (!hasMore(entry)) return copy;
-  const all = made("all", entry.reply.all ? "Show what was played" : "Show all");
+  const all = made("all", entry.reply.all ? t("Show what was played") : t("Show all"));
   return [...copy, all];
 }
 
 /** How long it took, and on demand what took how long. */
 function timeline({ timeline: milliseconds, ahead }, item) {
-  const key = JSON.stringify([milliseconds, ahead]);
+  const seconds = (value) => t("{seconds} s", { seconds: number(value / 1000, 1) });
+  const key = JSON.stringify([milliseconds, ahead, t("prepared")]);
   const before = item.querySelector(".timeline");
   if (before?.dataset.key === key) return before;
   const details = element("details", "timeline");
@@ -258,17 +258,17 @@ function timeline({ timeline: milliseconds, ahead }, item) {
   const list = element("dl");
   for (const stage of stages(milliseconds)) {
     const pair = element("div");
-    pair.append(element("dt", "", stage.label), element("dd", "", `${stage.milliseconds} ms`));
+    pair.append(element("dt", "", stage.label), element("dd", "", `${number(stage.milliseconds)} ms`));
     list.append(pair);
   }
   if (ahead) {
     const pair = element("div");
-    pair.append(element("dt", "", "prepared"), element("dd", "", "ahead"));
+    pair.append(element("dt", "", t("prepared")), element("dd", "", t("ahead")));
     list.append(pair);
   }
   const latest = milliseconds.first_sound ?? milliseconds.first_token ?? milliseconds.commit ?? 0;
-  const summary = element("summary", "", `${(latest / 1000).toFixed(1)} s`);
-  summary.title = "From your last sound to the answer";
+  const summary = element("summary", "", seconds(latest));
+  summary.title = t("From your last sound to the answer");
   details.append(summary, list);
   return details;
 }

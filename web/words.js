@@ -1,47 +1,85 @@
-// What the page says to the person about how things stand.
+// What the page says to the person about how things stand, in the page's language.
+
+import { minutes, t } from "./texts.js";
 
 /**
  * {text, tone} for a state of the connection; tone: calm, busy, good or bad. `doing`: what goes on
- * in a conversation: speaking, thinking, listening or "".
+ * in a conversation: speaking, thinking, muted, listening or "".
  */
 export function stateWords(state, doing, now) {
   switch (state.name) {
     case "idle":
-      return { text: "Ready when you are", tone: "calm" };
+      return { text: t("Ready when you are"), tone: "calm" };
     case "connecting":
-      return { text: "Connecting…", tone: "busy" };
+      return { text: t("Connecting…"), tone: "busy" };
     case "loading":
-      return { text: `One moment: ${state.reason}…`, tone: "busy" };
+      return { text: t("One moment: {reason}…", { reason: t(state.reason) }), tone: "busy" };
     case "ready":
-      return { text: DOING[doing], tone: "good" };
+      return { text: t(DOING[doing]), tone: "good" };
     case "full":
-      return { text: `All places are taken. ${again(state, now)}`, tone: "bad" };
+      return { text: `${t("All places are taken.")} ${again(state, now)}`, tone: "bad" };
     case "lost":
-      return { text: `No connection to the server. ${again(state, now)}`, tone: "bad" };
+      return { text: `${t("No connection to the server.")} ${again(state, now)}`, tone: "bad" };
     case "refused":
-      return { text: "The server refused the connection", tone: "bad" };
+      return { text: t("The server refused the connection"), tone: "bad" };
     default:
       throw new RangeError(`unknown state ${state.name}`);
   }
 }
 
-const DOING = { speaking: "Speaking", thinking: "Thinking…", listening: "Listening", "": "Connected" };
+export const DOING = {
+  speaking: "Speaking",
+  thinking: "Thinking…",
+  muted: "Muted",
+  listening: "Listening",
+  "": "Connected",
+};
 
 function again({ at }, now) {
   const seconds = Math.max(0, Math.ceil((at - now) / 1000));
-  return seconds > 0 ? `Next try in ${seconds} s` : "Trying again…";
+  return seconds > 0 ? t("Next try in {seconds} s", { seconds }) : t("Trying again…");
 }
 
 /** A longer word on a state, or null. */
 export function stateNotice(state) {
   if (state.name === "full") {
-    const minutes = Math.max(1, Math.ceil(state.minutes));
-    return `The server talks with as many people as it can. A place is free in ${minutes} ${
-      minutes === 1 ? "minute" : "minutes"
-    } at the latest; this page tries again by itself.`;
+    return t(FULL, { minutes: minutes(Math.max(1, Math.ceil(state.minutes))) });
   }
-  return state.name === "refused" ? `The server says: ${state.reason}` : null;
+  return state.name === "refused" ? t("The server says: {reason}", { reason: t(state.reason) }) : null;
 }
+
+export const FULL =
+  "The server talks with as many people as it can. A place is free in {minutes} at the latest; this " +
+  "page tries again by itself.";
+
+/** What the server's own sentences are, as far as the page knows them in other languages. */
+export const SERVER_WORDS = [
+  ...["the voice", "the transcriber", "the language model"].flatMap((service) => [
+    `starting ${service}`,
+    `preparing ${service}`,
+    `loading ${service}`,
+    `${service} is being restarted`,
+    `${service} does not answer`,
+  ]),
+  "the server is starting",
+  "the server is stopping",
+  "waiting for the server",
+  "The server refused the connection.",
+  'The "token" is missing or wrong; ask whoever runs this server.',
+  "The server is overloaded; try again soon.",
+  "The voice failed, so this reply is not spoken to its end.",
+  "The speech recogniser failed on what you said. Please say it again.",
+];
+
+/** Below the big button: hands-free, and hold to talk. */
+export const HINTS = {
+  off: ["Press to talk", "Hold to talk"],
+  asking: ["Allow the microphone…", "Allow the microphone…"],
+  on: ["Listening: press to stop", "Hold to talk"],
+  held: ["Listening", "Listening: let go when done"],
+  muted: ["Muted: nothing is sent", "Muted: nothing is sent"],
+  early: ["Not listening yet: waiting for the server", "Not listening yet: waiting for the server"],
+};
 
 export const MICROPHONE = {
   insecure:
@@ -64,22 +102,40 @@ export const TIME_LIMIT = {
 
 export const SLOW = "The network is too slow for your voice: some of it was not sent.";
 
+/** About the page's address on another device. */
+export const ELSEWHERE = {
+  open: "Point the camera of a phone in your network at the code, or open the address there.",
+  closed:
+    "Only this machine can reach the server. Start it with --host 0.0.0.0 --tls and open this again.",
+  secret: "The address holds your access token: whoever has it may talk here.",
+  insecure: "Without https a browser there gives the page no microphone: start the server with --tls.",
+};
+
+/** Of a turn whose connection was lost. */
+export const BROKEN = "The connection broke before the answer was complete.";
+
 /** What is said of speech that became no turn; `reason` as in docs/protocol.md. */
 export function heldWords({ reason, text }) {
-  return reason === "echo" ? "That was its own voice" : `Noticed “${text}”, and goes on`;
+  if (reason === "echo") return t("That was its own voice");
+  return t("Noticed “{text}”, and goes on", { text });
 }
 
 /** The language model's line in the header, from its event. */
 export function mindWords({ name: file, coming, detail }) {
   const name = file.replace(/^\w+: /, "").replace(/\.gguf$/, ""); // "llama_cpp: Qwen.gguf"
-  return coming ? `${name} · on its way: ${coming}${detail ? ` (${detail})` : ""}` : name;
+  if (!coming) return name;
+  const way = t("on its way: {model}", { model: coming });
+  return `${name} · ${way}${detail ? ` (${detail})` : ""}`;
 }
 
 export function unvoicedWords(language) {
-  return `There is no voice for ${language} here: you can speak it, and the answers are shown as text.`;
+  return t(UNVOICED, { language });
 }
 
-const STAGES = [
+export const UNVOICED =
+  "There is no voice for {language} here: you can speak it, and the answers are shown as text.";
+
+export const STAGES = [
   ["provisional_transcript", "transcribed"],
   ["commit", "turn over"],
   ["first_token", "first word"],
@@ -91,7 +147,7 @@ const STAGES = [
  * no time as what was typed, is left out.
  */
 export function stages(timeline) {
-  return STAGES.map(([name, label]) => ({ label, milliseconds: Math.round(timeline[name] ?? 0) }))
+  return STAGES.map(([name, label]) => ({ label: t(label), milliseconds: Math.round(timeline[name] ?? 0) }))
     .filter(({ milliseconds }) => milliseconds > 0)
     .sort((a, b) => a.milliseconds - b.milliseconds);
 }

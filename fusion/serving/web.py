@@ -19,7 +19,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,6 +28,7 @@ from fusion import tasks
 from fusion.child_process import child_process
 from fusion.errors import ConfigurationError
 from fusion.links import Links
+from fusion.serving.elsewhere import addresses_elsewhere
 from fusion.serving.health import Health
 from fusion.serving.limits import BACKLOG, Connections
 from fusion.serving.ports import LimitedListener, open_listeners
@@ -163,12 +164,17 @@ def application(
         assert answer is not None  # the routes below are those that it answers
         return PlainTextResponse(answer.text, answer.status, answer.headers)
 
+    def addresses(request: Request) -> Response:
+        found = addresses_elsewhere(settings, request.url.hostname or "", request.url.port)
+        return JSONResponse({"addresses": found})
+
     relay = Relay(settings, Loopback(settings), connections)
     return _WithHeaders(
         Starlette(
             routes=[
                 Route("/healthz", monitor),
                 Route("/metrics", monitor),
+                Route("/addresses", addresses),
                 WebSocketRoute("/transcription", relay.to(settings.transcription_port)),
                 WebSocketRoute("/audio", relay.to(settings.speech_port)),
                 *routes(connections),

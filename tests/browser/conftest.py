@@ -95,6 +95,14 @@ def open_page(launch: Launch) -> Iterator[Open]:
     assert faults == []
 
 
+@pytest.fixture(scope="session")
+def axe() -> Path:
+    """The accessibility checker, at the version that the lock file names."""
+    script = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+    assert script.is_file(), "axe-core is not installed: run `make test`, which gets it"
+    return script
+
+
 @pytest.fixture
 def fake() -> Iterator[FakeServer]:
     server = FakeServer()

@@ -77,6 +77,7 @@ class FakeServer:
         self.offers: dict[str, Any] = {}
         self.voices: dict[str, Any] = {"voices": [], "languages": ["en"], "speakers": []}
         self.voice_fails = False  # after two clauses
+        self.previews: list[dict[str, str]] = []  # what was asked of samples
         self.left_out = ""  # why the voice does not say all
         self.hellos: list[dict[str, Any]] = []
         self.commands: list[dict[str, Any]] = []
@@ -280,15 +281,28 @@ class FakeServer:
 
     async def _speech(self, socket: ServerConnection) -> None:
         assert socket.request is not None
-        key = parse_qs(urlsplit(socket.request.path).query).get("key", [""])[0]
-        client = next((client for client in self.clients if client.key == key), None)
+        fields = {
+            name: values[0]
+            for name, values in parse_qs(urlsplit(socket.request.path).query).items()
+        }
+        client = next((client for client in self.clients if client.key == fields.get("key")), None)
         if client is None:
             await socket.close(1008, "unknown key")
+            return
+        if "preview" in fields:
+            await self._preview(socket, fields)
             return
         await socket.send(json.dumps({"event": "voices", **self.voices}))
         client.sound = socket
         client.bound.set()
         await socket.wait_closed()
+
+    async def _preview(self, socket: ServerConnection, fields: dict[str, str]) -> None:
+        """Send a sample of a voice: one second, an octave above the tone of a reply."""
+        self.previews.append(fields)
+        times = np.arange(RATE) / RATE
+        await socket.send((0.3 * np.sin(4 * np.pi * TONE * times)).astype("<f4").tobytes())
+        await socket.close(1000, "that was the sample")
 
 
 def _health(connection: ServerConnection, request: Request) -> Response | None:

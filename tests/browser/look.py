@@ -105,3 +105,18 @@ def entries(page: Page) -> list[dict[str, Any]]:
         f"async () => {{ {APP} return app.conversation.entries; }}"
     )
     return found
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds, whose script was added to the page."""
+    page.wait_for_timeout(400)  # words fade in; a half-faded word has too little contrast
+    found = page.evaluate(
+        """async () => (await axe.run(document, {
+          runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
+        })).violations"""
+    )
+    return [
+        f"{rule['id']}: {node['html']} {node['failureSummary']}"
+        for rule in found
+        for node in rule["nodes"]
+    ]

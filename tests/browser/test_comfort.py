@@ -80,10 +80,10 @@ def test_the_model_s_name_and_the_one_on_its_way_are_shown(
 def test_the_browser_s_language_is_the_first_choice_and_without_a_voice_it_says_so(
     address: str, fake: FakeServer, open_page: Open
 ) -> None:
-    page = open_page(address, locale="de-AT")
-    type_turn(page, "Hallo.")
-    expect(notice(page)).to_contain_text("no voice for German")
-    assert fake.hellos[-1]["language"] == "de"
+    page = open_page(address, locale="uk-UA")
+    type_turn(page, "Привіт.")
+    expect(notice(page)).to_contain_text("no voice for Ukrainian")
+    assert fake.hellos[-1]["language"] == "uk"
 
 
 def test_a_server_that_knows_english_alone_is_met_in_english(
@@ -91,7 +91,8 @@ def test_a_server_that_knows_english_alone_is_met_in_english(
 ) -> None:
     fake.refusal = "The language 'de' is not known to this server's model; it knows en."
     page = open_page(address, locale="de-DE")
-    type_turn(page, "Hallo.")
+    page.get_by_label("Tippen statt sprechen").fill("Hallo.")
+    page.keyboard.press("Enter")
     page.wait_for_timeout(500)
     assert [hello["language"] for hello in fake.hellos[:2]] == ["de", "en"]
 
@@ -101,7 +102,20 @@ def test_every_icon_has_a_tooltip_and_the_page_can_be_installed(
 ) -> None:
     page = open_page(address)
     assert page.locator("button.icon:not([title])").count() == 0
-    manifest = page.evaluate(
-        "async () => (await fetch(document.querySelector('[rel=manifest]').href)).json()"
+    sizes = page.evaluate(
+        """async () => {
+        const { href } = document.querySelector("[rel=manifest]");
+        const { icons } = await (await fetch(href)).json();
+        const apple = document.querySelector("[rel=apple-touch-icon]").getAttribute("href");
+        return Promise.all([...icons, { src: apple, sizes: "180x180" }].map(async (icon) => {
+          const picture = new Image();
+          picture.src = icon.src;
+          await picture.decode();
+          const { naturalWidth: width, naturalHeight: height } = picture;
+          return [icon.sizes, `${width}x${height}`, icon.purpose ?? ""];
+        })); }"""
     )
-    assert manifest["icons"]
+    pictures = [(named, real) for named, real, _ in sizes if named != "any"]
+    assert [named for named, real in pictures if named != real] == []
+    assert {"192x192", "512x512", "180x180"} == {named for named, _ in pictures}
+    assert "maskable" in {purpose for *_, purpose in sizes}

@@ -149,12 +149,12 @@ def test_escape_and_the_stop_button_silence_the_voice_here_and_there(
         if stop == "key":
             page.keyboard.press("Escape")
         else:
-            page.get_by_role("button", name="Stop the voice").click()
+            page.get_by_role("button", name="Stop").click()
         began = time.monotonic()
         wait_for_silence(page)
         assert time.monotonic() - began < AT_ONCE
         expect(answer(page, turn)).to_contain_text("—")
-        expect(page.get_by_role("button", name="Stop the voice")).to_be_hidden()
+        expect(page.get_by_role("button", name="Stop")).to_be_hidden()
     assert [command["command"] for command in fake.commands].count("interrupt") == 2
 
 
