@@ -111,7 +111,8 @@ def test_the_wheel_holds_every_module_and_the_page(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     modules = {str(p.relative_to(ROOT)) for name in PROGRAMS for p in (ROOT / name).rglob("*.py")}
-    page = {f"fusion/serving/page/{path.name}" for path in (ROOT / "web").iterdir()}
+    files = [path for path in (ROOT / "web").rglob("*") if path.is_file()]
+    page = {f"fusion/serving/page/{path.relative_to(ROOT / 'web').as_posix()}" for path in files}
     assert modules - names == set()
     assert page - names == set()
     assert not any(name.startswith(("tests/", "web/", "main")) for name in names)
