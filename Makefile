@@ -75,7 +75,8 @@ conformance: models $(DEV_STAMP) ## let Realtime clients talk with it, each in a
 # One set of versions: each file is locked on top of the one before it. torch stays out, since its
 # build depends on the machine. UPGRADE=--upgrade takes newer versions.
 UPGRADE ?=
-RUN_REQUIREMENTS := requirements.txt requirements-piper.txt requirements-kokoro.txt
+RUN_REQUIREMENTS := requirements.txt requirements-piper.txt requirements-kokoro.txt \
+	requirements-wyoming.txt
 UV_COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock' $(UPGRADE)
 lock: $(VENV)/bin/python ## write the lock files from requirements*.txt

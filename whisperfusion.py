@@ -15,7 +15,7 @@ from pathlib import Path
 OLDEST_PYTHON = (3, 10)
 OURS = (
     *("fusion", "language_models", "llm_service", "realtime"),
-    *("tts_service", "voices", "whisper_live"),
+    *("tts_service", "voices", "web_service", "whisper_live", "wyoming_server"),
 )
 
 
@@ -53,6 +53,7 @@ def run() -> int:
     """Run, where everything is installed; the exit status."""
     import llm_service
     import tts_service
+    import web_service
     from fusion import __version__, logs, model_servers, tasks
     from fusion.checks import check
     from fusion.command_line import parse
@@ -62,7 +63,6 @@ def run() -> int:
     from fusion.serving.banner import StartupReport, say
     from fusion.status import Service
     from fusion.supervisor import Supervisor
-    from realtime import endpoint
     from whisper_live import server
 
     settings = parse()
@@ -85,7 +85,7 @@ def run() -> int:
             Service.LANGUAGE_MODEL: llm_service.run,
         }
         if settings.web_port:
-            services[Service.WEB] = endpoint.run
+            services[Service.WEB] = web_service.run
         supervisor = Supervisor(settings, choice, services)
         report = StartupReport(settings, supervisor.links.status, settings.web_port)
         return supervisor.run(report.update)

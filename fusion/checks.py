@@ -13,7 +13,7 @@ from fusion.models import lookup
 from fusion.models.cache import is_whole
 from fusion.models.llms import LLMS
 from fusion.models.sources import LLM, VOICE, WHISPER
-from fusion.selection import Choice, model_name
+from fusion.selection import Choice, is_installed, model_name
 from fusion.serving.ports import PURPOSES, open_listeners
 from fusion.serving.tokens import Tokens
 from fusion.settings import AUTO, Settings
@@ -119,7 +119,16 @@ def _check_path(path: Path, kind: str) -> None:
 
 
 def check_ports(settings: Settings) -> None:
-    """That the ports are three, and free."""
+    """That no two ports are the same, that they are free, and that what serves them is there."""
+    if settings.wyoming_port and not settings.web_port:
+        raise ConfigurationError(
+            "--wyoming_port is served by the process of the web page: give --web_port a port too."
+        )
+    if settings.wyoming_port and not is_installed("wyoming"):
+        raise ConfigurationError(
+            "--wyoming_port needs the package wyoming: pip install 'whisperfusion[wyoming]', or "
+            "pip install -r requirements-wyoming.txt in a checkout."
+        )
     numbers = {f"{purpose}_port": getattr(settings, f"{purpose}_port") for purpose in PURPOSES}
     numbers = {name: number for name, number in numbers.items() if number}
     for name, number in numbers.items():

@@ -336,6 +336,19 @@ class Settings:
     web_port: int = _setting(
         8000, "serving", "port of the web page; 0 serves none", least=0, most=65535
     )
+    wyoming_port: int = _setting(
+        0,
+        "serving",
+        "port that serves transcription and voice to Home Assistant by the Wyoming protocol, which "
+        "knows no token: 10300 is usual; 0 serves none",
+        least=0,
+        most=65535,
+    )
+    wyoming_host: str = _setting(
+        "127.0.0.1",
+        "serving",
+        "address that the Wyoming port listens on: this machine alone; 0.0.0.0 opens it to others",
+    )
     max_clients: int = _setting(
         4, "serving", "people served at once; more are told to WAIT", least=1
     )

@@ -1,4 +1,4 @@
-"""`/v1/realtime` and what belongs to it, on the web port. The body of the page server's process.
+"""`/v1/realtime` and what belongs to it, on the web port.
 
 A client of it is, to the pipeline, a client of ports 6006 and 8888.
 """
@@ -23,7 +23,6 @@ from websockets.exceptions import ConnectionClosed
 from fusion import metrics, tasks
 from fusion.errors import FusionError
 from fusion.links import Links
-from fusion.serving import web
 from fusion.serving.access import AccessPolicy
 from fusion.serving.health import Health
 from fusion.serving.hosts import loopback_host
@@ -46,11 +45,6 @@ MODEL = "whisperfusion"
 
 SUBPROTOCOL = "realtime"
 _KEY_PROTOCOL = "openai-insecure-api-key."
-
-
-def run(settings: Settings, links: Links) -> None:
-    """The body of the process: page, relay and Realtime, until asked to stop."""
-    web.run(settings, links, RealtimeEndpoint(settings, links).routes)
 
 
 class RealtimeEndpoint:

@@ -26,7 +26,8 @@ from fusion.messages import (
 from fusion.settings import Settings
 from whisper_live.activity import FRAME_SECONDS
 from whisper_live.events import Event, PredictTurn, Tell, ToLanguageModel, ToVoice, Transcribe
-from whisper_live.session import Session, SessionPolicy
+from whisper_live.session import Session
+from whisper_live.session_policy import SessionPolicy
 
 FRAME = np.zeros(512, np.float32)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("fusion", "whisper_live", "language_models", "voices", "realtime")
+PACKAGES = ("fusion", "whisper_live", "language_models", "voices", "realtime", "wyoming_server")
 
 
 def our_modules() -> dict[str, Path]:
     """The program's modules by their dotted names."""
     paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-    paths += [ROOT / f"{name}.py" for name in ("main", "llm_service", "tts_service")]
+    paths += [ROOT / f"{name}.py" for name in ("main", "llm_service", "tts_service", "web_service")]
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for path in paths

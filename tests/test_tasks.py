@@ -17,8 +17,8 @@ from fusion import tasks
 from fusion.errors import ModelError
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("fusion", "whisper_live", "language_models", "voices")
-SERVICES = (*PACKAGES, "llm_service.py", "tts_service.py")
+PACKAGES = ("fusion", "language_models", "realtime", "voices", "whisper_live", "wyoming_server")
+SERVICES = (*PACKAGES, "llm_service.py", "tts_service.py", "web_service.py")
 
 # The client's library runs in other people's programs, which it must not end: it awaits its tasks.
 ELSEWHERE = ROOT / "whisper_live" / "client"

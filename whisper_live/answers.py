@@ -183,6 +183,11 @@ class Answers:
             del self._speculations[turn]
         return events
 
+    def read_aloud(self, turn: int, now: float) -> list[Event]:
+        """Begin a reply whose text comes from the client, to `received`."""
+        reply = self._replies[turn] = Reply.of_client(turn, now)
+        return [ToVoice(message) for message in reply.relay(self._session)]
+
     def _ask(self, reply: Reply) -> list[Event]:
         """Let the language model answer, and the voice say it if it is to be played."""
         key = (self._session, reply.turn, reply.revision)
@@ -238,7 +243,7 @@ class Answers:
         self._speculations.clear()
         events: list[Event] = []
         for reply in list(self._replies.values()):
-            if reply.complete or reply.interrupted_at is not None:
+            if reply.complete or reply.given or reply.interrupted_at is not None:
                 continue
             if reply.asked_again or reply.clauses:
                 events += self._fail(reply, RESTARTED)

@@ -33,7 +33,8 @@ from whisper_live.events import Event, ToLanguageModel, ToVoice, Transcribe, Tur
 from whisper_live.handshake import Changes, Command, Hello
 from whisper_live.incoming_audio import IncomingAudio
 from whisper_live.outgoing import OutgoingMessages
-from whisper_live.session import UNRECOGNISED, Session, SessionPolicy
+from whisper_live.session import UNRECOGNISED, Session
+from whisper_live.session_policy import SessionPolicy
 from whisper_live.speculation_count import SpeculationCount
 from whisper_live.transcribers.base import TranscriptionRequest
 from whisper_live.vad import VoiceActivityDetector
@@ -182,6 +183,8 @@ class TranscriptionConnection:
             result = command.result
             told = ToolResult(self.identity, result.call_id, result.text, result.failed)
             return [ToLanguageModel(told)]
+        if command.own_words is not None:
+            return session.read_aloud(command.own_words, now)
         events: list[Event] = []
         if command.changes is not None:
             change = self.change(command.changes)

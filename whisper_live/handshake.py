@@ -58,12 +58,15 @@ class Hello:
 class Command:
     """A JSON message after the handshake."""
 
-    name: Literal["end_turn", "interrupt", "say", "clear", "configure", "respond", "tool_result"]
+    name: Literal[
+        "end_turn", "interrupt", "say", "clear", "configure", "respond", "read_aloud", "tool_result"
+    ]
     text: str = ""
     turn: int | None = None
     changes: Changes | None = None
     wanted: Wanted | None = None
     result: ToolOutput | None = None
+    own_words: OwnWords | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,15 @@ class Wanted:
     name: str
     wish: Wish
     speak: bool
+
+
+@dataclass(frozen=True)
+class OwnWords:
+    """Text that is said as it is, by `read_aloud`; more of that `name` follows unless `last`."""
+
+    name: str
+    text: str
+    last: bool
 
 
 def parse_hello(message: str | bytes, languages: Collection[str]) -> Hello:
@@ -158,6 +170,10 @@ def parse_command(message: str) -> Command:
         return Command("respond", changes=changes, wanted=_wanted(fields))
     if name == "tool_result":
         return Command("tool_result", result=_tool_output(fields))
+    if name == "read_aloud":
+        last = bool(_flag(fields, "last", True))
+        words = OwnWords(_text(fields, "id"), _text(fields, "text"), last)
+        return Command("read_aloud", own_words=words)
     if name not in ("end_turn", "clear"):
         raise ProtocolError(f"Expected audio, {END_OF_AUDIO}, {example}.")
     return Command(name)

@@ -14,6 +14,9 @@ from fusion.messages import (
     Wish,
 )
 
+OF_CLIENT = 1
+"""The revision of a reply whose text the client gives."""
+
 
 @dataclass
 class Reply:
@@ -44,6 +47,8 @@ class Reply:
     speak: bool = True
     wish: Wish | None = None
     language: str = ""
+    given: bool = False
+    """Whether its text is the client's own: no language model makes it."""
     asked_again: bool = False
     said_again: int = 0
     relayed_as: int | None = None
@@ -51,6 +56,22 @@ class Reply:
     the language model."""
     said_before: int = 0
     """Characters of the text that a voice said before it was lost."""
+
+    @classmethod
+    def of_client(cls, turn: int, now: float) -> Reply:
+        """A reply whose text the client gives, and of which the conversation does not know."""
+        return cls(
+            turn=turn,
+            revision=OF_CLIENT,
+            question="",
+            end_of_speech=now,
+            transcript_at=now,
+            committed_at=now,
+            progress_at=now,
+            speculative=False,
+            wish=Wish(aside=()),
+            given=True,
+        )
 
     @property
     def begun(self) -> str:
@@ -88,6 +109,24 @@ class Reply:
     def over(self) -> bool:
         """Nothing more will come of it."""
         return self.answered and self.silent
+
+
+@dataclass
+class Reading:
+    """The text of a reply that a client gives, in one piece or in more."""
+
+    session: str
+    name: str
+    turn: int
+    text: str = ""
+    over: bool = False
+
+    def take(self, more: str, now: float, *, last: bool) -> list[ReplyProgress]:
+        """What a language model would say that made it."""
+        self.text, self.over = self.text + more, last
+        key = (self.session, self.turn, OF_CLIENT)
+        ended = [ReplyEnded(*key, self.text, now)] if last else []
+        return [ReplyText(*key, more, now), *ended]
 
 
 @dataclass

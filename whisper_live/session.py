@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,6 @@ from fusion.messages import (
     SpeechStarted,
     Withdrawal,
 )
-from fusion.settings import Settings
 from whisper_live.activity import FRAME_SECONDS
 from whisper_live.answers import Answers
 from whisper_live.client_messages import ClientMessages
@@ -39,8 +37,8 @@ from whisper_live.events import (
     ToLanguageModel,
     Transcribe,
 )
-from whisper_live.handshake import Changes, Wanted
-from whisper_live.listener import Listener, ListeningPolicy
+from whisper_live.handshake import Changes, OwnWords, Wanted
+from whisper_live.listener import Listener
 from whisper_live.listener_events import (
     Began,
     Completed,
@@ -52,6 +50,8 @@ from whisper_live.listener_events import (
     Withdrawn,
 )
 from whisper_live.overlap import OverlapDetector, Verdict
+from whisper_live.replies import Reading
+from whisper_live.session_policy import SessionPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -59,61 +59,6 @@ UNRECOGNISED = "The speech recogniser failed on what you said. Please say it aga
 
 # With the last word said, a client that sent END_OF_AUDIO may still be playing this much.
 _CLOSE_DELAY = 0.5
-
-
-@dataclass(frozen=True)
-class SessionPolicy:
-    """What one session is to do: its client's wishes and the server's settings."""
-
-    listening: ListeningPolicy
-    stream: bool
-    reply: bool
-    speculative_generation: bool
-    barge_in: bool
-    barge_in_speech: float
-    reply_timeout: float
-    runs_ahead: bool = False
-    """Whether sound is sent faster than it is played, so that a reply may be interrupted after its
-    last sound went out."""
-    respond: bool = True
-    speak: bool = True
-    """Whether turns are answered by themselves, and aloud."""
-    push_to_talk: bool = False
-    """Whether the client alone says what a turn is: then all speech is meant for the machine."""
-
-    @classmethod
-    def from_settings(
-        cls, settings: Settings, *, stream: bool, reply: bool, runs_ahead: bool = False
-    ) -> SessionPolicy:
-        return cls(
-            listening=ListeningPolicy.from_settings(settings),
-            stream=stream,
-            reply=reply,
-            speculative_generation=settings.speculative_generation,
-            barge_in=settings.barge_in,
-            barge_in_speech=settings.barge_in_speech,
-            reply_timeout=settings.reply_timeout,
-            runs_ahead=runs_ahead,
-        )
-
-    def changed(self, changes: Changes, server: SessionPolicy) -> SessionPolicy:
-        """The same as a client configures it; `server` is what the settings say."""
-        listening = self.listening
-        if changes.turn_detection is not None:
-            base = server.listening.endpoint
-            endpoint = base.ended_by(changes.turn_detection, changes.wait or base.longest)
-            listening = replace(listening, endpoint=endpoint)
-        if changes.vad_threshold is not None:
-            listening = replace(listening, threshold=changes.vad_threshold)
-        manual = changes.turn_detection == "none" if changes.turn_detection else self.push_to_talk
-        return replace(
-            self,
-            listening=listening,
-            push_to_talk=manual,
-            respond=self.respond if changes.respond is None else changes.respond,
-            barge_in=self.barge_in if changes.barge_in is None else changes.barge_in,
-            speak=self.speak if changes.speak is None else changes.speak,
-        )
 
 
 class Session:
@@ -137,6 +82,7 @@ class Session:
         self._shown = False
         self._held: list[Event] = []
         self._interrupting: int | None = None
+        self._reading: Reading | None = None
         self._audio_ended_at: float | None = None
 
     @property
@@ -181,9 +127,10 @@ class Session:
 
     def end_turn(self, now: float) -> list[Event]:
         """The client says that the person is done."""
-        if not self._listener.busy:
+        if (turn := self._listener.turn) is None:
             return [*self._client.event("no_speech", None)]
-        return self._in_order(self._follow(self._listener.end_turn(now), now))
+        ended = self._client.event("turn_ended", turn)
+        return self._in_order([*ended, *self._follow(self._listener.end_turn(now), now)])
 
     def clear(self, now: float) -> list[Event]:
         """The client takes back what is being said."""
@@ -206,6 +153,18 @@ class Session:
         events += self._client.event("responding", turn, id=wanted.name)
         events += self._answers.commit(asked, now, speak=wanted.speak, wish=wanted.wish)
         self._notice_overlap(now)
+        return self._in_order(events)
+
+    def read_aloud(self, words: OwnWords, now: float) -> list[Event]:
+        """The client has words of its own said, all or the next of them; nobody remembers them."""
+        events: list[Event] = []
+        if self._reading is None or self._reading.name != words.name or self._reading.over:
+            turn, happened = self._listener.take_turn(now)
+            self._reading = Reading(self.identity, words.name, turn)
+            events = [*self._follow(happened, now), *self._answers.read_aloud(turn, now)]
+            events += self._client.event("responding", turn, id=words.name)
+        for message in self._reading.take(words.text, now, last=words.last):
+            events += self._answers.received(message, now)
         return self._in_order(events)
 
     def end_of_audio(self, now: float) -> list[Event]:

@@ -35,7 +35,7 @@ def ready_banner(settings: Settings, port: int, *, with_token: bool = True) -> s
 
     With TLS also a QR code for a phone. `port` is the page's; 0 when it is not served.
     """
-    return "\n".join([*_where(settings, port, with_token), *_who(settings)])
+    return "\n".join([*_where(settings, port, with_token), *_who(settings), *_wyoming(settings)])
 
 
 def _where(settings: Settings, port: int, with_token: bool) -> list[str]:
@@ -70,6 +70,18 @@ def _who(settings: Settings) -> list[str]:
         "It listens to everybody who can reach this machine, without a token: --token SECRET asks "
         "for one, --host 127.0.0.1 keeps it to yourself."
     ]
+
+
+def _wyoming(settings: Settings) -> list[str]:
+    if not settings.wyoming_port:
+        return []
+    line = (
+        f"Wyoming: tcp://{settings.wyoming_host}:{settings.wyoming_port}, without authentication: "
+        "whoever reaches it may use it, and no token is asked for."
+    )
+    if settings.wyoming_host in THIS_MACHINE:
+        line += " Only this machine can; --wyoming_host 0.0.0.0 opens it to your network."
+    return [line]
 
 
 class StartupReport:

@@ -19,8 +19,13 @@ from fusion.serving.access import AccessPolicy, select_subprotocol
 from fusion.serving.limits import BACKLOG, Connections, Peer
 from fusion.settings import Settings
 
-PURPOSES = {"transcription": "transcription", "speech": "speech", "web": "the web page"}
-"""What the three ports are for, by the first word of their settings."""
+PURPOSES = {
+    "transcription": "transcription",
+    "speech": "speech",
+    "web": "the web page",
+    "wyoming": "Wyoming",
+}
+"""What the ports are for, by the first word of their settings."""
 
 # A client whose audio waits for its turn still has to get its keepalive through: what lies between
 # it and us must be little, as a pong comes behind all of it.
@@ -107,12 +112,14 @@ def open_listeners(settings: Settings, purpose: str) -> list[socket.socket]:
     """Listen on the port of that purpose, one of `PURPOSES`. Raises ConfigurationError."""
     setting = f"{purpose}_port"
     number: int = getattr(settings, setting)
+    host_setting = "wyoming_host" if purpose == "wyoming" else "host"
+    host: str = getattr(settings, host_setting)
     try:
-        return listen(settings.host, number)
+        return listen(host, number)
     except OSError as error:
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             sentence = (
-                f"--host {settings.host} is no address of this machine ({error.strerror}): name "
+                f"--{host_setting} {host} is no address of this machine ({error.strerror}): name "
                 "one that it has, or leave it out to listen on all."
             )
         else:

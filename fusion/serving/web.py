@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import uvicorn
@@ -44,6 +45,10 @@ Routes = Callable[[Connections], Sequence[BaseRoute]]
 """Makes what else the port serves; `Connections` counts who has a WebSocket."""
 
 
+Beside = Callable[[Starlette], AbstractAsyncContextManager[None]]
+"""What else the process does in the same event loop, while the context lasts."""
+
+
 def _no_routes(connections: Connections) -> Sequence[BaseRoute]:
     return ()
 
@@ -69,10 +74,15 @@ HEADERS = {
 }
 
 
-def run(settings: Settings, links: Links, routes: Routes = _no_routes) -> None:
+def run(
+    settings: Settings,
+    links: Links,
+    routes: Routes = _no_routes,
+    beside: Beside | None = None,
+) -> None:
     """The body of the process: serve the page, and these routes, until asked to stop."""
     with child_process(Service.WEB, links) as stop:
-        server = WebServer(settings, links.status, routes)
+        server = WebServer(settings, links.status, routes, beside)
         server.start()
         links.status.report(Service.WEB, Phase.READY)
         stop.wait()
@@ -83,10 +93,15 @@ class WebServer:
     """Serves the page from a thread of its own, from `start` to `stop`. Its loop beats."""
 
     def __init__(
-        self, settings: Settings, status: ServiceStatus, routes: Routes = _no_routes
+        self,
+        settings: Settings,
+        status: ServiceStatus,
+        routes: Routes = _no_routes,
+        beside: Beside | None = None,
     ) -> None:
         self._settings = settings
         self._routes = routes
+        self._beside = beside
         self._status = status
         self._thread: threading.Thread | None = None
         self._server: uvicorn.Server | None = None
@@ -129,13 +144,15 @@ class WebServer:
 
     def _configuration(self, context: ssl.SSLContext | None) -> uvicorn.Config:
         return uvicorn.Config(
-            application(self._settings, self._status, self._connections, self._routes),
+            application(
+                self._settings, self._status, self._connections, self._routes, self._beside
+            ),
             http=timed_http(self._settings.handshake_timeout),
             backlog=BACKLOG,
             log_config=None,
             access_log=False,
             log_level="warning",  # below that it logs addresses, and with them keys and tokens
-            lifespan="off",
+            lifespan="on" if self._beside else "off",
             server_header=False,
             # The relay looks at X-Forwarded-For itself: it believes --trusted_proxies alone.
             proxy_headers=False,
@@ -153,6 +170,7 @@ def application(
     status: ServiceStatus,
     connections: Connections,
     routes: Routes = _no_routes,
+    beside: Beside | None = None,
 ) -> ASGIApp:
     """The ASGI application: page, health, metrics, the two relayed sockets and other routes."""
     mimetypes.add_type("text/javascript", ".js")  # some systems' tables say text/plain
@@ -180,7 +198,8 @@ def application(
                 *routes(connections),
                 # A Route and not a Mount, which would hand StaticFiles WebSockets as well.
                 Route("/{path:path}", StaticFiles(directory=PAGE, html=True)),
-            ]
+            ],
+            lifespan=beside,
         )
     )
 
