@@ -127,9 +127,9 @@ def summary(
     people: Sequence[Listener], injector: Injector, options: argparse.Namespace
 ) -> dict[str, object]:
     """What came of it."""
-    heard = [(listener, text) for listener, text in heard_back(people) if text]
+    recognised = [(listener, text) for listener, text in heard_back(people) if text]
     found = [leak for each in people for leak in leaks(each.name, each.texts)]
-    found += [leak for each, text in heard for leak in leaks(each.name, [("sound", text)])]
+    found += [leak for each, text in recognised for leak in leaks(each.name, [("sound", text)])]
     replies = [(each, text) for each in people for text in each.replies]
     return {
         "seed": options.seed,
@@ -144,8 +144,8 @@ def summary(
             sum(len(part) for each in people for sound in each.sounds for part in sound)
             / SPEECH_RATE
         ),
-        "replies heard back": len(heard),
-        "pass-phrases heard back": sum(e.name in named(text) for e, text in heard),
+        "replies transcribed": len(recognised),
+        "pass-phrases among them": sum(e.name in named(text) for e, text in recognised),
         "unanswered": sum(len(each.ledger.open) for each in people),
         "twice": sum(len(e.ledger.twice) + e.server.wire.twice for e in people),
         "leaks": found,

@@ -75,7 +75,7 @@ class Crowd:
     people: int
     inside: int = 0
     refused: int = 0
-    heard: list[float] = field(default_factory=list)
+    answered: list[float] = field(default_factory=list)
     unheard: int = 0
 
     def summary(self) -> dict[str, object]:
@@ -83,15 +83,15 @@ class Crowd:
             "people": self.people,
             "inside": self.inside,
             "told to wait": self.refused,
-            "questions": len(self.heard) + self.unheard,
+            "questions": len(self.answered) + self.unheard,
             "without sound": self.unheard,
-            "median": median(self.heard),
-            "p95": p95(self.heard),
+            "median": median(self.answered),
+            "p95": p95(self.answered),
         }
 
     def ratio(self, calm: float | None) -> float | None:
         """The slowest of twenty answers by the calm one's."""
-        slowest = p95(self.heard)
+        slowest = p95(self.answered)
         return round(slowest / calm, 2) if slowest and calm else None
 
 
@@ -115,7 +115,7 @@ async def gather(running: RunningServer, crowd: Crowd, turns: float, rng: random
             *(ask(someone, random.Random(rng.random()), until, cycle) for someone in inside)
         )
     waits = [wait for each in found for wait in each]
-    crowd.heard += [wait for wait in waits if wait is not None]
+    crowd.answered += [wait for wait in waits if wait is not None]
     crowd.unheard += waits.count(None)
 
 
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with RunningServer(flags) as running:
         health = running.health()[1].splitlines()
         crowds = asyncio.run(measure(running, options))
-    calm = p95(min(crowds, key=lambda crowd: crowd.people).heard)
+    calm = p95(min(crowds, key=lambda crowd: crowd.people).answered)
     rows = [{**crowd.summary(), "ratio": crowd.ratio(calm)} for crowd in crowds]
     summary = {
         "admission": options.admission,

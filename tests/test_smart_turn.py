@@ -99,3 +99,10 @@ def test_a_damaged_model_is_one_clear_error(tmp_path: Path, content: bytes | Non
         path.write_bytes(content)
     with pytest.raises(ModelError, match=r"cannot be loaded.*--no-smart_turn"):
         SmartTurn(path)
+
+
+def test_a_batch_says_what_each_says_alone(model: SmartTurn) -> None:
+    audios = [until("brooklyn_bridge", 1.79), load("jfk")[:32_000], np.zeros(16_000, np.float32)]
+    assert model.probabilities(audios) == pytest.approx(
+        [model.probability(audio) for audio in audios], abs=1e-4
+    )

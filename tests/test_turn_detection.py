@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,12 +25,16 @@ class Slow:
     may_answer: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     asked: queue.Queue[float] = field(default_factory=queue.Queue)
 
-    def probability(self, audio: NDArray[np.float32]) -> float:
-        self.asked.put(float(audio[0]))
+    max_batch: int = 1
+    workers: int = 1
+
+    def probabilities(self, audios: Sequence[NDArray[np.float32]]) -> list[float]:
+        for audio in audios:
+            self.asked.put(float(audio[0]))
         assert self.may_answer.acquire(timeout=10)
-        if audio[0] < 0:
+        if audios[0][0] < 0:
             raise ModelError("It failed.")
-        return float(audio[0])
+        return [float(audio[0]) for audio in audios]
 
 
 def question(number: float) -> PredictTurn:
@@ -103,6 +107,51 @@ def test_a_question_that_fails_is_not_answered_and_the_next_is(
     detection.ask("a", question(-1.0))
     detection.ask("b", question(0.5))
     assert answers.get(timeout=5) == ("b", 0.5)
+
+
+def test_a_gpu_judges_all_that_wait_at_once(answers: Answers) -> None:
+    slow = Slow(max_batch=3)
+    detection = TurnDetection(slow, lambda session, _, value: answers.put((session, value)))
+    detection.ask("z", question(0.5))
+    assert slow.asked.get(timeout=5) == 0.5  # under way
+    for session, number in zip("abcd", (0.125, 0.25, 0.375, 0.625), strict=True):
+        detection.ask(session, question(number))
+    slow.may_answer.release()
+    assert answers.get(timeout=5) == ("z", 0.5)
+    assert [slow.asked.get(timeout=5) for _ in range(3)] == [0.125, 0.25, 0.375]
+    assert slow.asked.empty()
+    slow.may_answer.release(2)
+    found = [answers.get(timeout=5) for _ in range(4)]
+    assert found == [("a", 0.125), ("b", 0.25), ("c", 0.375), ("d", 0.625)]
+    detection.close()
+
+
+def test_as_many_are_judged_at_a_time_as_there_are_threads(answers: Answers) -> None:
+    slow = Slow(workers=2)
+    detection = TurnDetection(slow, lambda session, _, value: answers.put((session, value)))
+    detection.ask("a", question(0.125))
+    detection.ask("b", question(0.25))
+    assert {slow.asked.get(timeout=5) for _ in range(2)} == {0.125, 0.25}
+    slow.may_answer.release(2)
+    assert {answers.get(timeout=5)[0] for _ in range(2)} == {"a", "b"}
+    detection.close()
+
+
+def test_threads_share_what_waits(answers: Answers) -> None:
+    slow = Slow(workers=2, max_batch=8)
+    detection = TurnDetection(slow, lambda session, _, value: answers.put((session, value)))
+    for session in "yz":
+        detection.ask(session, question(0.5))
+        slow.asked.get(timeout=5)
+    for session in "abcd":
+        detection.ask(session, question(0.125))
+    slow.may_answer.release(1)
+    for _ in range(2):
+        slow.asked.get(timeout=5)
+    assert slow.asked.empty(), "the other thread has its part"
+    slow.may_answer.release(9)
+    assert len([answers.get(timeout=5) for _ in range(6)]) == 6
+    detection.close()
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40))

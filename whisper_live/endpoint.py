@@ -56,19 +56,17 @@ class EndpointPolicy:
         """Seconds of silence that end the turn, never more than `longest`.
 
         `probability` is the turn detector's (0..1) that the person is done, `text` the transcript;
-        None where it is not known yet. Until the turn detector has answered the turn stays open as
-        if it were unfinished, so that a verdict that comes late on a busy machine cuts nobody off.
+        None where it is not known yet. Until the turn detector has answered, the words alone can
+        say that more will come; else the turn ends as if it were unsure, so that a verdict that
+        comes late on a busy machine holds nobody up.
         """
-        if not self.smart_turn:
-            wait = self.unsure
-        elif probability is None:
-            wait = self.unfinished
-        else:
-            wait = self._wait(probability, text)
+        wait = self._wait(probability, text) if self.smart_turn else self.unsure
         return min(wait, self.longest)
 
-    def _wait(self, probability: float, text: str | None) -> float:
+    def _wait(self, probability: float | None, text: str | None) -> float:
         reads_done = text is None or reads_finished(text)
+        if probability is None:
+            return self.unsure if reads_done else self.unfinished
         if sounds_done(probability) and reads_done:
             return self.done
         if sounds_done(probability) or reads_done:

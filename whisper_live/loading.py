@@ -56,7 +56,9 @@ def load_turn_detector(settings: Settings) -> SmartTurn | None:
         return None
     from whisper_live import smart_turn  # brings onnxruntime, which the other processes do not need
 
-    return smart_turn.load(settings)
+    detector = smart_turn.load(settings)
+    detector.warm_up()
+    return detector
 
 
 def turn_cost(transcriber: Transcriber, turn_detector: SmartTurn | None) -> TurnCost:

@@ -1,4 +1,4 @@
-"""Asks the turn detector for all sessions, one at a time, in a thread of its own.
+"""Asks the turn detector for all sessions, in threads of its own.
 
 A question holds seconds of audio, and speech with many short pauses asks faster than the detector
 answers. So a session has one question at most: a newer one takes the place of the one that waits,
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -27,16 +27,23 @@ _WAIT = 1.0
 
 
 class TurnDetector(Protocol):
-    """What is asked: the probability, 0 to 1, that the person is done."""
+    """What is asked: the probability, 0 to 1, that each person is done.
 
-    def probability(self, audio: NDArray[np.float32]) -> float: ...
+    It is asked in `workers` threads, for at most `max_batch` people at once.
+    """
+
+    max_batch: int
+    workers: int
+
+    def probabilities(self, audios: Sequence[NDArray[np.float32]]) -> list[float]: ...
 
 
 class TurnDetection:
     """The sessions' questions. Safe to call from several threads.
 
-    `answered(session, question, probability)` is called in the thread, and not for a question that
-    failed: its turn ends after the longest silence. Any error but a ModelError ends the process.
+    `answered(session, question, probability)` is called in one of the threads, and not for a
+    question that failed: its turn ends as if it were unsure. Any error but a ModelError ends the
+    process.
     """
 
     def __init__(
@@ -48,8 +55,8 @@ class TurnDetection:
         self._waiting: dict[str, tuple[PredictTurn, float]] = {}  # who asked first comes first
         self._meter = metrics.QueueMeter("turn detections")
         self._closed = False
-        self._thread = tasks.thread("turn-detector", self._work)
-        self._thread.start()
+        for _ in range(detector.workers):
+            tasks.thread("turn-detector", self._work).start()
 
     def ask(self, session: str, question: PredictTurn) -> None:
         """Queue a question, in the place of one of this session that waits."""
@@ -76,26 +83,35 @@ class TurnDetection:
     def _count(self) -> None:
         self._meter.holds(len(self._waiting))
 
-    def _take(self) -> tuple[str, PredictTurn] | None:
-        """The next question; None at the end."""
+    def _take(self) -> list[tuple[str, PredictTurn]]:
+        """The next questions; none at the end."""
         with self._changed:
             while not self._closed:
                 if self._waiting:
-                    session = next(iter(self._waiting))
-                    question, asked_at = self._waiting.pop(session)
-                    self._meter.left(asked_at)
-                    self._count()
-                    return session, question
+                    return [self._next() for _ in range(self._share())]
                 self._changed.wait(_WAIT)
-            return None
+            return []
+
+    def _share(self) -> int:
+        """How many one thread takes of what waits, so that the others have their part."""
+        share = -(-len(self._waiting) // self._detector.workers)
+        return min(share, self._detector.max_batch)
+
+    def _next(self) -> tuple[str, PredictTurn]:
+        session = next(iter(self._waiting))
+        question, asked_at = self._waiting.pop(session)
+        self._meter.left(asked_at)
+        self._count()
+        return session, question
 
     def _work(self) -> None:
-        while (taken := self._take()) is not None:
-            session, question = taken
+        while taken := self._take():
             try:
-                probability = self._detector.probability(question.audio)
+                found = self._detector.probabilities([question.audio for _, question in taken])
             except ModelError as error:
                 logger.error("%s", error)
             else:
-                self._answered(session, question, probability)
-            del taken, question  # audio that nobody needs while nothing is asked
+                for (session, question), probability in zip(taken, found, strict=True):
+                    self._answered(session, question, probability)
+                    del question
+            del taken  # audio that nobody needs while nothing is asked
