@@ -82,11 +82,12 @@ UV_COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.1
 lock: $(VENV)/bin/python ## write the lock files from requirements*.txt
 	@$(VENV)/bin/python $(INSTALL) uv==0.13.9
 	$(UV_COMPILE) $(RUN_REQUIREMENTS) -o requirements.lock
-	$(UV_COMPILE) -c requirements.lock $(RUN_REQUIREMENTS) requirements-dev.txt \
-		-o requirements-dev.lock
+	$(UV_COMPILE) -c requirements.lock $(RUN_REQUIREMENTS) requirements-tracing.txt \
+		requirements-dev.txt -o requirements-dev.lock
 	grep -v '^torch==' requirements-torch.txt | $(UV_COMPILE) -c requirements-dev.lock \
 		--excludes requirements-torch.excludes \
-		$(RUN_REQUIREMENTS) requirements-dev.txt - -o requirements-torch.lock
+		$(RUN_REQUIREMENTS) requirements-tracing.txt requirements-dev.txt - \
+		-o requirements-torch.lock
 
 clean: ## remove the environments and what the tools left; models stay in their cache
 	rm -rf $(VENV) $(TORCH_VENV) $(IMAGE_VENV) .conformance .promtool .hypothesis .mypy_cache .pytest_cache .ruff_cache \

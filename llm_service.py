@@ -28,7 +28,6 @@ from fusion.messages import (
     Prefill,
     ReplyEnded,
     ReplyFailed,
-    ReplyText,
     SessionChanged,
     SessionEnded,
     SessionStarted,
@@ -201,7 +200,8 @@ class LanguageModelService:
         self._add(message, Priority.COMMITTED)
 
     def _add(self, message: Prefill | Speculation | Commit, priority: Priority) -> None:
-        generation = Generation(message.session, message.turn, 0, message.text, priority)
+        key, trace = (message.session, message.turn, 0), getattr(message, "trace", "")
+        generation = Generation(*key, message.text, priority, trace=trace)
         if not isinstance(message, Prefill):
             generation.revision, generation.language = message.revision, message.language
         if isinstance(message, Commit):
@@ -318,10 +318,7 @@ class LanguageModelService:
         if not piece:
             return
         with self._lock:
-            generation.pieces += 1
-            generation.told += piece
-            now, language = time.monotonic(), generation.language
-            self.tell(generation, ReplyText(*generation.key, piece, now, language))
+            self.tell(generation, generation.grow(piece, time.monotonic()))
             if generation.pieces == HEAD_START:
                 self._start_what_may()
 

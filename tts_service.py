@@ -143,6 +143,8 @@ class SpeechServer:
                 speech.pause()
             else:
                 speech.complete(message.text if isinstance(message, ReplyEnded) else None)
+            if isinstance(message, ReplyText | ReplyEnded):
+                speech.trace.text_came(message, len(speech.clauses))
 
     def _start(self, message: SessionStarted) -> None:
         if message.session in self._clients:

@@ -5,6 +5,7 @@ Starts and watches the three services and the page server. `--help-all` lists ev
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from dataclasses import replace
@@ -54,7 +55,7 @@ def run() -> int:
     import llm_service
     import tts_service
     import web_service
-    from fusion import __version__, logs, model_servers, tasks
+    from fusion import __version__, logs, model_servers, tasks, tracing
     from fusion.checks import check
     from fusion.command_line import parse
     from fusion.errors import FusionError
@@ -79,6 +80,8 @@ def run() -> int:
         tls.ssl_context(settings)  # refuses a certificate that cannot be used
         source = f", settings from {settings.config}" if settings.config else ""
         say("\n".join([f"WhisperFusion {__version__}{source}", *choice.lines(settings)]))
+        if sentence := tracing.trouble(os.environ):
+            print(sentence, file=sys.stderr)
         services = {
             Service.VOICE: tts_service.run,
             Service.TRANSCRIPTION: server.run,

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 
-from fusion import logs, tasks
+from fusion import logs, tasks, tracing
 from fusion.errors import FusionError
 from fusion.links import Links
-from fusion.status import Phase, Service
+from fusion.status import PIPELINE, Phase, Service
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ def child_process(service: Service, links: Links) -> Iterator[threading.Event]:
     # A handler may interrupt the main thread inside the event's own lock, so it only writes a byte.
     signal.signal(signal.SIGTERM, lambda *_: os.write(ask, b"\0"))
     tasks.thread("watch", _watch, asked, stop).start()
+    if service in PIPELINE:
+        tracing.start(service.name.lower(), os.environ)
     try:
         yield stop
     except FusionError as error:
@@ -50,6 +52,7 @@ def child_process(service: Service, links: Links) -> Iterator[threading.Event]:
     except Exception as error:  # noqa: BLE001 - else Python first waits for every thread
         tasks.end_process(error, "main thread")
     finally:
+        tracing.stop()
         links.status.report(service, Phase.STOPPED)
 
 

@@ -3,7 +3,8 @@
 Every message is an immutable value that names its session. A *turn* is one thing that the person
 says and its reply; a *revision* is one transcript of a turn. Turns count from 1 within a session,
 revisions from 1 within a turn. Times are `time.monotonic()` seconds, one clock for all processes
-of a machine.
+of a machine. `trace` is the span that the work belongs to, as `fusion/tracing.py` says; empty where
+nothing is traced.
 
 `PROVISIONAL` lists the messages that may give way to newer ones when a channel is full; every
 other message is delivered.
@@ -103,6 +104,7 @@ class Speculation:
     revision: int
     text: str
     language: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Commit:
     text: str
     wish: Wish | None = None
     language: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,7 @@ class ReplyText:
     text: str
     at: float
     language: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from fusion.messages import Wish
+from fusion.messages import ReplyText, Wish
 from language_models.base import Cancellation, ChatMessage
+from language_models.generation_trace import GenerationTrace
 
 
 class Priority(enum.IntEnum):
@@ -26,13 +27,15 @@ class Priority(enum.IntEnum):
 @dataclass(eq=False)
 class Generation:
     """A reply in the making. `pieces` counts what it has produced so far, `since` is when it was
-    asked for (monotonic seconds)."""
+    asked for (monotonic seconds), `trace` the context of its turn for an operator."""
 
     session: str
     turn: int
     revision: int
     question: str
     priority: Priority
+    wish: Wish | None = None
+    trace: str = ""
     cancellation: Cancellation = field(default_factory=Cancellation)
     messages: list[ChatMessage] = field(default_factory=list)
     text: str = ""
@@ -41,13 +44,14 @@ class Generation:
     """All words of it that were told so far."""
     pieces: int = 0
     complete: bool = False
-    wish: Wish | None = None
     language: str = ""
     since: float = field(default_factory=time.monotonic)
     committed: threading.Event = field(default_factory=threading.Event)
     """Set once it is what the person said, and when it is cancelled."""
+    spans: GenerationTrace = field(init=False)
 
     def __post_init__(self) -> None:
+        self.spans = GenerationTrace(self.trace, speculative=self.priority == Priority.SPECULATIVE)
         self.cancellation.on_request(self.committed.set)
         if self.priority == Priority.COMMITTED:
             self.committed.set()
@@ -60,6 +64,19 @@ class Generation:
         """It is what the person said."""
         self.priority = Priority.COMMITTED
         self.committed.set()
+
+    def grow(self, piece: str, now: float) -> ReplyText:
+        """Take a piece of its text; the message that tells of it."""
+        self.pieces += 1
+        self.told += piece
+        if self.pieces == 1:
+            self.spans.first_text()
+        return ReplyText(*self.key, piece, now, self.language, self.spans.context)
+
+    def end(self) -> None:
+        """Nothing more will come of it."""
+        ending = "complete" if self.text else "failed"
+        self.spans.end("stopped" if self.cancellation.requested else ending, self.pieces)
 
 
 # Pieces of text that keep the voice busy for a while: after them a reply keeps nobody waiting.
@@ -98,9 +115,11 @@ class Generations:
         generation.cancellation.request()
         if generation in self.waiting:
             self.waiting.remove(generation)
+            generation.end()
 
     def finished(self, generation: Generation) -> None:
         self.running.remove(generation)
+        generation.end()
 
     def next(self) -> Generation | None:
         """The generation to start now, moved to `running`; None when nothing may start.
@@ -112,6 +131,7 @@ class Generations:
             if self._may_start(generation):
                 self.waiting.remove(generation)
                 self.running.append(generation)
+                generation.spans.started()
                 return generation
         return None
 

@@ -28,7 +28,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 REQUIREMENTS = tuple(
-    f"requirements{extra}.txt" for extra in ("", "-piper", "-kokoro", "-microphone", "-wyoming")
+    f"requirements{extra}.txt"
+    for extra in ("", "-piper", "-kokoro", "-microphone", "-wyoming", "-tracing")
 )
 PROGRAMS = ("fusion", "language_models", "realtime", "voices", "whisper_live", "wyoming_server")
 

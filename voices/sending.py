@@ -384,6 +384,7 @@ class Sender:
         speech.sounding = True
         now = time.monotonic()
         made_at = clause.made_at or now
+        speech.trace.first_sound(made_at, now)
         self._report(SpeechStarted(self._client.session, speech.turn, made_at, now))
 
     def _finish(self, speech: Speech, spoken: str | None, *, broken_off: bool = False) -> None:

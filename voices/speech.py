@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fusion.audio import SPEECH_RATE
 from voices.sentences import ClauseSplitter, said_part
+from voices.speech_trace import SpeechTrace
 from voices.spoken_text import SpokenText
 
 # Seconds of sound kept after they were sent, for a listener whose connection is lost.
@@ -91,6 +92,7 @@ class Speech:
     def __init__(self, turn: int, revision: int, spoken_text: SpokenText | None = None) -> None:
         self.turn = turn
         self.revision = revision
+        self.trace = SpeechTrace()
         self.committed = False
         self.cancelled = False
         self.failed = False

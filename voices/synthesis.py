@@ -112,7 +112,9 @@ class Synthesis:
                 made += len(sound)
                 self._hand_over(speech, clause, stream.resample_chunk(sound))
         rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
-        metrics.called("synthesis", time.monotonic() - began, made / self._voice.sample_rate)
+        ended, seconds = time.monotonic(), made / self._voice.sample_rate
+        metrics.called("synthesis", ended - began, seconds)
+        speech.trace.spoken(speech.clauses.index(clause) + 1, began, ended, seconds)
         self._hand_over(speech, clause, rest, finished=True)
 
     def _hand_over(

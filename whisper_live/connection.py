@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from fusion import metrics, tasks
+from fusion import metrics, tasks, tracing
 from fusion.logs import about, without_quotes
 from fusion.messages import (
     AudioKeyChanged,
@@ -30,6 +30,7 @@ from fusion.settings import Settings
 from whisper_live.answers import RESTARTED, TOO_SLOW
 from whisper_live.audio_budget import AudioBudget
 from whisper_live.events import Event, ToLanguageModel, ToVoice, Transcribe, TurnTimeline
+from whisper_live.followed_session import FollowedSession, Follower
 from whisper_live.handshake import Changes, Command, Hello
 from whisper_live.incoming_audio import IncomingAudio
 from whisper_live.outgoing import OutgoingMessages
@@ -37,6 +38,7 @@ from whisper_live.session import UNRECOGNISED, Session
 from whisper_live.session_policy import SessionPolicy
 from whisper_live.speculation_count import SpeculationCount
 from whisper_live.transcribers.base import TranscriptionRequest
+from whisper_live.turn_traces import TurnTraces
 from whisper_live.vad import VoiceActivityDetector
 
 logger = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ class TranscriptionConnection:
             reply=hello.reply,
             runs_ahead=hello.buffer_lead is not None,
         )
-        session = Session(secrets.token_hex(8), policy, hello.history)
+        session = _make_session(secrets.token_hex(8), policy, hello)
         started = SessionStarted(
             session=session.identity,
             audio_key=secrets.token_urlsafe(18),
@@ -286,6 +288,8 @@ class TranscriptionConnection:
         logger.info("the session ends", extra=about(self.identity))
         for fate in self.speculations.end():
             metrics.SPECULATIONS.labels(fate).inc()
+        if isinstance(self.session, FollowedSession):
+            self.session.close(time.monotonic())
 
     def log(self, timeline: TurnTimeline) -> None:
         """Write down where the time of a turn went."""
@@ -310,6 +314,14 @@ class TranscriptionConnection:
         if now - self.complained_at.get(kind, -math.inf) >= _COMPLAINT_INTERVAL:
             self.complained_at[kind] = now
             self.tell({"status": "ERROR", "message": sentence})
+
+
+def _make_session(identity: str, policy: SessionPolicy, hello: Hello) -> Session:
+    """A session, and who looks at it where an operator wants to see it."""
+    followers: list[Follower] = [TurnTraces(identity)] if tracing.is_on() else []
+    if not followers:
+        return Session(identity, policy, hello.history)
+    return FollowedSession(identity, policy, hello.history, followers)
 
 
 def _kind(fields: dict[str, object]) -> str:

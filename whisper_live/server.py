@@ -387,6 +387,8 @@ class TranscriptionServer:
 
     async def close(self) -> None:
         await take_leave(list(self._clients.values()))
+        for client in self._clients.values():
+            client.end()
         self._scheduler.close()
         if self._turn_detection is not None:
             self._turn_detection.close()
