@@ -8,8 +8,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fusion.settings import Settings
+    from fusion.status import ServiceStatus
 
 # Nothing else is imported here: every spawned service imports this module, and needs nothing of it.
 
@@ -30,7 +36,7 @@ def main() -> int:
             f"{sys.executable} is Python {sys.version.split()[0]}, which is too old"
         )
     try:
-        return run()
+        return replay(sys.argv[2:]) if sys.argv[1:2] == ["replay"] else run()
     except KeyboardInterrupt:  # before the supervisor listens for it, or after
         return 130
     except ModuleNotFoundError as error:
@@ -50,14 +56,30 @@ def _wrong_python(reason: str) -> int:
     return 1
 
 
+def replay(arguments: Sequence[str]) -> int:
+    """`whisperfusion replay`: run a recorded session again; the exit status."""
+    from whisper_live.flight_recorder import command
+
+    return command.main(arguments, serve)
+
+
 def run() -> int:
     """Run, where everything is installed; the exit status."""
+    from fusion.command_line import parse
+
+    return serve(parse())
+
+
+def serve(settings: Settings, look: Callable[[ServiceStatus], None] | None = None) -> int:
+    """Run by these settings; the exit status.
+
+    `look` is called now and then with what the services are doing. Without, the terminal is told.
+    """
     import llm_service
     import tts_service
     import web_service
     from fusion import __version__, logs, model_servers, tasks, tracing
     from fusion.checks import check
-    from fusion.command_line import parse
     from fusion.errors import FusionError
     from fusion.selection import choose, discoverable, survey, with_server
     from fusion.serving import tls
@@ -65,8 +87,8 @@ def run() -> int:
     from fusion.status import Service
     from fusion.supervisor import Supervisor
     from whisper_live import server
+    from whisper_live.flight_recorder import recorder
 
-    settings = parse()
     logs.configure(settings.log_level, "main", settings.log_format)
     threading.excepthook = tasks.end_process_for_thread
     try:
@@ -82,6 +104,8 @@ def run() -> int:
         say("\n".join([f"WhisperFusion {__version__}{source}", *choice.lines(settings)]))
         if sentence := tracing.trouble(os.environ):
             print(sentence, file=sys.stderr)
+        if settings.record:
+            say(recorder.notice(settings))
         services = {
             Service.VOICE: tts_service.run,
             Service.TRANSCRIPTION: server.run,
@@ -90,8 +114,9 @@ def run() -> int:
         if settings.web_port:
             services[Service.WEB] = web_service.run
         supervisor = Supervisor(settings, choice, services)
-        report = StartupReport(settings, supervisor.links.status, settings.web_port)
-        return supervisor.run(report.update)
+        status = supervisor.links.status
+        report = StartupReport(settings, status, settings.web_port)
+        return supervisor.run(report.update if look is None else lambda: look(status))
     except FusionError as error:
         print(error, file=sys.stderr)
         return error.exit_status

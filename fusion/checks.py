@@ -31,6 +31,7 @@ def check(settings: Settings, choice: Choice) -> None:
     check_clients(settings, choice)
     Tokens(settings)
     check_models(settings, choice)
+    check_recording(settings)
     check_ports(settings)
 
 
@@ -115,6 +116,15 @@ def _check_path(path: Path, kind: str) -> None:
         raise ConfigurationError(
             f"The {kind} model {path} {reason}: name another path, or one of "
             f"{lookup.known_names(kind)}."
+        )
+
+
+def check_recording(settings: Settings) -> None:
+    """That the folder of the recordings can be written, where there is to be one."""
+    if settings.record and not _can_be_written(Path(settings.record).expanduser()):
+        raise ConfigurationError(
+            f"Sessions cannot be recorded in {settings.record}, which cannot be written: name "
+            "another folder with --record."
         )
 
 

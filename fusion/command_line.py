@@ -47,6 +47,7 @@ GROUPS = {
     "listening": "what counts as speech, and when a turn is over; times in seconds",
     "interruption": "speaking over the reply",
     "serving": "who may connect, and where",
+    "recording": "the flight recorder; `whisperfusion replay FILE` runs a session again",
     "settings": "where they come from",
 }
 
@@ -58,6 +59,7 @@ examples:
   %(prog)s --tls --token "a secret"                    from a phone, for those who know it
   %(prog)s --host 127.0.0.1 --web_port 8080            for this machine alone
   %(prog)s --config home.yaml                          a file of lines like `max_clients: 2`
+  %(prog)s replay FILE                                 a session again that --record kept
 """
 
 RULES = f"""\
@@ -85,11 +87,11 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     Ends the program with status 2 and one sentence on a mistake, with 0 after `--help`.
     """
     parser = _Parser()
-    flags = vars(parser.parse_args(sys.argv[1:] if arguments is None else arguments))
+    given = vars(parser.parse_args(sys.argv[1:] if arguments is None else arguments))
     try:
         variables = from_environment(os.environ)
-        file = flags.get("config", variables.get("config")) or usual_file()
-        values = (from_file(Path(file).expanduser()) if file else {}) | variables | flags
+        file = given.get("config", variables.get("config")) or usual_file()
+        values = (from_file(Path(file).expanduser()) if file else {}) | variables | given
     except ValueError as error:
         parser.error(str(error))
     for name in unknown_variables(os.environ):
@@ -98,6 +100,11 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     if "max_clients" in values and values.get("admission", AUTO) == AUTO:
         values["admission"] = "fixed"
     return Settings(**values | {"config": str(file)})
+
+
+def flags(arguments: Sequence[str]) -> dict[str, Any]:
+    """The settings that are given as flags, and no others. Ends the program as `parse` does."""
+    return dict(vars(_Parser().parse_args(arguments)))
 
 
 def usual_file() -> str:

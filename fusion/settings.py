@@ -438,6 +438,15 @@ class Settings:
     log_format: str = _setting(
         "text", "serving", "how it is logged: for a person, or as JSON lines", choices=FORMATS
     )
+    record: str = _setting(
+        "",
+        "recording",
+        "folder that every session is recorded in, with all that is said and answered; empty: "
+        "nothing is recorded",
+    )
+    record_limit: int = _setting(
+        1024, "recording", "megabytes that the folder may hold; the oldest give way", least=8
+    )
     config: str = _setting(
         "",
         "settings",

@@ -195,7 +195,7 @@ def test_a_generation_waits_then_has_its_first_token(traced: Collector) -> None:
 def test_each_clause_and_its_synthesis_are_seen(traced: Collector) -> None:
     reply = tracing.begin("reply", 1.0, None)
     speech = SpeechTrace()
-    text = ReplyText("s", 1, 1, "Hello ", 10.0, reply.context)
+    text = ReplyText("s", 1, 1, "Hello ", 10.0, trace=reply.context)
     speech.text_came(text, 0)
     speech.text_came(replace(text, at=10.5), 1)
     speech.text_came(ReplyEnded("s", 1, 1, "all", 12.0), 3)

@@ -30,6 +30,7 @@ from fusion.settings import Settings
 from whisper_live.answers import RESTARTED, TOO_SLOW
 from whisper_live.audio_budget import AudioBudget
 from whisper_live.events import Event, ToLanguageModel, ToVoice, Transcribe, TurnTimeline
+from whisper_live.flight_recorder.recorder import RecordingFolder
 from whisper_live.followed_session import FollowedSession, Follower
 from whisper_live.handshake import Changes, Command, Hello
 from whisper_live.incoming_audio import IncomingAudio
@@ -87,7 +88,7 @@ class TranscriptionConnection:
             reply=hello.reply,
             runs_ahead=hello.buffer_lead is not None,
         )
-        session = _make_session(secrets.token_hex(8), policy, hello)
+        session = _make_session(policy, hello, settings)
         started = SessionStarted(
             session=session.identity,
             audio_key=secrets.token_urlsafe(18),
@@ -118,15 +119,22 @@ class TranscriptionConnection:
         self.socket, self.away_since, self.closing = socket, None, None
         self.detector = VoiceActivityDetector()
         self.audio = IncomingAudio(self.hello.audio_format, self.hello.sample_rate)
+        self._note("the client is back")
         self.outgoing.held = False
         self.outgoing.send_again()
 
     def leave(self, now: float) -> None:
         """The connection is lost: hold back what is said until the client is back."""
         self.away_since = now
+        self._note("the connection is lost")
         self.outgoing.held = True
         if self.writer is not None:
             self.writer.cancel()
+
+    def _note(self, what: str, message: Message | None = None) -> None:
+        """For whoever looks at the session."""
+        if isinstance(self.session, FollowedSession):
+            self.session.note(what, message)
 
     @property
     def may_return(self) -> bool:
@@ -168,7 +176,9 @@ class TranscriptionConnection:
 
     def introduction(self) -> SessionStarted:
         """What the language model and the voice have to know, with the conversation up to now."""
-        return replace(self.started, history=self.session.history())
+        introduction = replace(self.started, history=self.session.history())
+        self._note("introduced", introduction)
+        return introduction
 
     def carry_out(self, command: Command, now: float) -> list[Event]:
         """Carry out what a client asks for; what follows from it."""
@@ -184,6 +194,7 @@ class TranscriptionConnection:
         if command.result is not None:
             result = command.result
             told = ToolResult(self.identity, result.call_id, result.text, result.failed)
+            self._note("the client carried out a call", told)
             return [ToLanguageModel(told)]
         if command.own_words is not None:
             return session.read_aloud(command.own_words, now)
@@ -191,6 +202,7 @@ class TranscriptionConnection:
         if command.changes is not None:
             change = self.change(command.changes)
             if change is not None:
+                self._note("the client configures", change)
                 events += [ToLanguageModel(change), ToVoice(change)]
             events += session.configure(command.changes)
         if command.wanted is not None:
@@ -245,6 +257,7 @@ class TranscriptionConnection:
 
     def tell_model_status(self, status: ModelStatus) -> None:
         """Say which language model answers, to a client that asked for events."""
+        self._note("the language model", status)
         if self.hello.stream:
             fields = {"name": status.name, "coming": status.coming, "detail": status.detail}
             self.tell({"event": "language_model", **fields})
@@ -316,9 +329,14 @@ class TranscriptionConnection:
             self.tell({"status": "ERROR", "message": sentence})
 
 
-def _make_session(identity: str, policy: SessionPolicy, hello: Hello) -> Session:
+def _make_session(policy: SessionPolicy, hello: Hello, settings: Settings) -> Session:
     """A session, and who looks at it where an operator wants to see it."""
-    followers: list[Follower] = [TurnTraces(identity)] if tracing.is_on() else []
+    identity = secrets.token_hex(8)
+    folder = RecordingFolder.from_settings(settings)
+    recording = folder and folder.begin(identity, hello, settings)
+    # What is recorded is what the session says, before its messages name their spans.
+    followers: list[Follower] = [recording] if recording else []
+    followers += [TurnTraces(identity)] if tracing.is_on() else []
     if not followers:
         return Session(identity, policy, hello.history)
     return FollowedSession(identity, policy, hello.history, followers)

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from fusion.messages import Message
 from whisper_live.events import Event
 from whisper_live.session import Session
 from whisper_live.session_policy import SessionPolicy
 
 INPUTS = (
-    *("hear", "end_turn", "clear", "configure", "respond", "end_of_audio", "interrupt", "say"),
+    *("hear", "end_turn", "clear", "configure", "respond", "end_of_audio", "interrupt"),
+    *("say", "read_aloud"),
     *("transcribed", "live_dropped", "turn_predicted", "received"),
     *("language_model_restarted", "voice_restarted", "tick"),
 )
@@ -32,6 +34,9 @@ class Follower(Protocol):
 
     def follows(self, events: list[Event], now: float) -> list[Event]:
         """This follows from it; what is carried out is what the follower returns."""
+
+    def noted(self, what: str, message: Message | None, now: float) -> None:
+        """Something happened beside the session, or another process was told of it."""
 
     def close(self, now: float) -> None:
         """The session is over."""
@@ -50,6 +55,12 @@ class FollowedSession(Session):
         super().__init__(identity, policy, history)
         self._followers = followers
         self._inside = False
+
+    def note(self, what: str, message: Message | None = None) -> None:
+        """Show the followers what happens beside the session."""
+        now = time.monotonic()
+        for follower in self._followers:
+            follower.noted(what, message, now)
 
     def close(self, now: float) -> None:
         """The session is over."""

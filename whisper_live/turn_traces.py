@@ -73,6 +73,9 @@ class TurnTraces:
             self._end(number, "interrupted" if interrupted else "complete", now)
         return followed
 
+    def noted(self, what: str, message: Message | None, now: float) -> None:
+        """Nothing of a turn."""
+
     def close(self, now: float) -> None:
         """The session is over, and so is what was under way."""
         for turn in list(self._turns):
