@@ -5,6 +5,7 @@
 
 ARGS ?=
 PYTHON ?=
+FUZZ_INPUTS ?= 2000
 
 VENV := .venv
 TORCH_VENV := .venv-torch
@@ -24,7 +25,7 @@ TORCH := $(shell grep -o '^torch==[^ ]*' requirements-torch.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo models test test-python test-torch test-alerts test-image bare-systems system-packages lint \
+.PHONY: help run demo models test test-python test-torch test-alerts fuzz audit test-image bare-systems system-packages lint \
 	bench conformance lock clean
 
 help: ## list these commands
@@ -39,7 +40,7 @@ demo: models ## start it if need be, ask it a spoken question, write reply.wav
 models: $(RUN_STAMP) ## fetch the default models into the cache
 	@$(VENV)/bin/python -m fusion.models >/dev/null
 
-test: system-packages lint models $(BROWSER_STAMP) ## install what the tests need, check style and types, run them all
+test: system-packages lint audit models $(BROWSER_STAMP) ## install what the tests need, check style and types, run them all
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 test-python: lint models ## the same without the tests that need a browser, nginx or curl
@@ -47,6 +48,9 @@ test-python: lint models ## the same without the tests that need a browser, ngin
 
 test-torch: models $(TORCH_STAMP) ## run the tests of the PyTorch models in an environment of their own
 	$(TORCH_VENV)/bin/python -m pytest -m torch $(ARGS)
+
+fuzz: $(DEV_STAMP) ## throw 30,000 inputs at the parsers and the three ports (a quarter of an hour)
+	FUZZ_INPUTS=$(FUZZ_INPUTS) $(VENV)/bin/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
 
 test-alerts: $(DEV_STAMP) .promtool/promtool ## check alerts and dashboard with promtool
 	PROMTOOL=$(CURDIR)/.promtool/promtool $(VENV)/bin/python -m pytest -m promtool $(ARGS)
@@ -61,10 +65,14 @@ bare-systems: ## try these commands in a bare Debian and Ubuntu (as root)
 system-packages: ## install what the tests need of the system
 	@./install-system-packages.sh test
 
-lint: $(DEV_STAMP) ## check style and types
+lint: $(DEV_STAMP) ## check style, types and dangerous calls
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/python -m tests.audit code
+
+audit: $(DEV_STAMP) ## ask whether a package that we use has a known fault
+	$(VENV)/bin/python -m tests.audit packages
 
 bench: models $(DEV_STAMP) ## measure voice to voice latency
 	$(VENV)/bin/python -m benchmarks.voice_to_voice $(ARGS)

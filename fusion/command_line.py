@@ -123,6 +123,8 @@ def from_file(path: Path) -> dict[str, Any]:
         raise ValueError(f"the settings file {path} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"the settings file {path} is no UTF-8 text") from error
+    except RecursionError as error:
+        raise ValueError(f"the settings file {path} is nested too deeply") from error
     except yaml.YAMLError as error:
         raise ValueError(f"the settings file {path} is no YAML ({_where(error)})") from error
     if not isinstance(content, dict):

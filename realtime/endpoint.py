@@ -155,13 +155,8 @@ class RealtimeEndpoint:
             async with talking as pipeline:
                 bridge = Bridge(session, pipeline, client.send_text)
                 await bridge.start()
-                writer = tasks.start(bridge.write(), "realtime-writer")
-                clock = tasks.start(bridge.keep_time(), "realtime-clock")
-                try:
-                    await tasks.first_of(_listen(client, bridge), bridge.follow())
-                finally:
-                    clock.cancel()
-                    writer.cancel()
+                listening = _listen(client, bridge), bridge.follow()
+                await tasks.first_of(*listening, bridge.write(), bridge.keep_time())
         except ServerFullError as error:
             await _farewell(client, session, str(error), 1013)
         except asyncio.QueueFull:

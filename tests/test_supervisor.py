@@ -254,7 +254,7 @@ def test_a_folder_too_long_for_sockets_is_one_sentence(
 def test_shared_memory_that_cannot_be_had_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def read_only() -> ServiceStatus:
+    def read_only(cores: int) -> ServiceStatus:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(supervisor, "ServiceStatus", read_only)

@@ -95,7 +95,16 @@ Event = Transcript | ReplyText | Sound | Notice | Failure | Closed
 
 
 def parsed(message: str | bytes, at: float) -> Event:
-    """What a text message of either socket means."""
+    """What a text message of either socket means; a failure where it is none of the protocol's."""
+    try:
+        return _meaning(message, at)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Failure(
+            at, None, f"The server sent what is no message of its protocol: {message!r:.80}"
+        )
+
+
+def _meaning(message: str | bytes, at: float) -> Event:
     fields: dict[str, Any] = json.loads(message)
     turn = fields.get("turn")
     if "segments" in fields:
