@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 EXCEPTIONS = Path(__file__).with_name("exceptions.yaml")
-FOLDERS = ("fusion", "whisper_live", "language_models", "voices", "realtime")
+FOLDERS = ("fusion", "whisper_live", "language_models", "voices", "realtime", "wyoming_server")
 LOCKS = ("requirements.lock", "requirements-dev.lock", "docker/requirements-gpu.lock")
 
 Findings = Mapping[tuple[str, str], str]

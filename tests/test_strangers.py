@@ -74,6 +74,15 @@ def test_pages_of_this_server_alone_may_connect(origin: str, host: str, accepted
     assert access.accepts_origin(Headers({"Origin": origin, "Host": host})) == accepted
 
 
+def test_who_names_two_origins_or_hosts_may_not() -> None:
+    for twice in ("Origin", "Host"):
+        headers = Headers({"Origin": "http://localhost:8000", "Host": "localhost:8000"})
+        assert policy().accepts_origin(headers)
+        headers[twice] = headers[twice]
+        assert not policy().accepts_origin(headers)
+        assert not policy(allowed_origins="*").accepts_origin(headers)
+
+
 def test_any_name_may_be_allowed() -> None:
     headers = Headers({"Origin": "http://any.example", "Host": "any.example"})
     assert policy(allowed_hosts="*").accepts_origin(headers)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import ServerConnection
-from websockets.datastructures import Headers
+from websockets.datastructures import Headers, MultipleValuesError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
@@ -70,13 +70,16 @@ class AccessPolicy:
 
     def accepts_origin(self, headers: Headers) -> bool:
         """Whether the page that opens the socket, if it is a page, may do so."""
-        origin = headers.get("Origin")
+        try:
+            origin, host = headers.get("Origin"), headers.get("Host", "")
+        except MultipleValuesError:  # which of them is meant?
+            return False
         if origin is None or "*" in self._origins or origin in self._origins:
             return True
         if self._origins:
             return False
         try:
-            page, here = urlsplit(origin), urlsplit(f"//{headers.get('Host', '')}")
+            page, here = urlsplit(origin), urlsplit(f"//{host}")
             ports = {here.port, self._web_port or here.port}
             same = page.hostname == here.hostname and page.port in ports
         except ValueError:  # neither a host nor a port

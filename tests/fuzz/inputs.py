@@ -104,7 +104,6 @@ def attempt(
     try:
         result = do()
     except errors as error:
-        assert str(error) or isinstance(error, EOFError), "an error without a sentence"
         tally[type(error).__name__] += 1
         return None
     tally["taken"] += 1
