@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import datetime
@@ -13,11 +14,19 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection
 
 from fusion.errors import ConfigurationError
 from fusion.serving import tls
+from fusion.serving.access import AccessPolicy
 from fusion.serving.banner import page_address, ready_banner
+from fusion.serving.health import Health
+from fusion.serving.ports import open_port
+from fusion.serving.web import WebServer
 from fusion.settings import Settings
+from fusion.status import ServiceStatus
+from tests.running import free_ports
 
 
 @pytest.fixture
@@ -247,3 +256,42 @@ def test_a_given_certificate_needs_no_warning(settings: Settings, tmp_path: Path
     )
     assert tls.ssl_context(given) is not None
     assert "accept it" not in ready_banner(given, 8000)
+
+
+def test_all_ports_and_the_relay_between_them_use_what_was_renewed(
+    settings: Settings, tmp_path: Path
+) -> None:
+    speech, page = free_ports(2)
+    serving = dataclasses.replace(settings, host="127.0.0.1", speech_port=speech, web_port=page)
+    secured = tls.with_certificate(serving)
+    certificate, key = Path(secured.tls_certificate), Path(secured.tls_key)
+    renewed = tls.with_certificate(dataclasses.replace(settings, cache=str(tmp_path / "new")))
+
+    contents = [Path(each.tls_certificate).read_text() for each in (secured, renewed)]
+
+    def renew() -> None:
+        Path(renewed.tls_key).replace(key)
+        Path(renewed.tls_certificate).replace(certificate)
+
+    async def serve(connection: ServerConnection, _: AccessPolicy) -> None:
+        await connection.send("here")
+
+    async def run() -> None:
+        web = WebServer(secured, ServiceStatus())
+        access = AccessPolicy(secured, Health(ServiceStatus()))
+        async with open_port(secured, "speech", access=access, max_size=1000) as handler:
+            handler.set_result(serve)
+            await asyncio.to_thread(web.start)
+            for again in (False, True):
+                if again:
+                    renew()
+                for port in (speech, page):
+                    shown = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+                    assert shown.split() == contents[again].split()
+                trust = tls.loopback_context(secured)
+                address = f"wss://127.0.0.1:{page}/audio"
+                async with connect(address, ssl=trust, proxy=None) as client:
+                    assert await client.recv() == "here"
+            await asyncio.to_thread(web.stop)
+
+    asyncio.run(run())
