@@ -75,3 +75,10 @@ def test_of_a_long_history_the_latest_turns_are_kept() -> None:
     fields = json.dumps({"uid": "me", "history": history})
     kept = parse_hello(fields, {"en"}).history
     assert [content[:4] for _, content in kept] == ["0095", "0096", "0097", "0098", "0099"]
+
+
+@pytest.mark.parametrize("role", [[], {}, None, 1, True, "system"])
+def test_a_role_is_one_of_those_that_there_are(role: object) -> None:
+    history = [{"role": role, "content": "Hello."}]
+    with pytest.raises(ProtocolError, match="history"):
+        parse_hello(json.dumps({"uid": "me", "history": history}), ENGLISH)

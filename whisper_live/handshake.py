@@ -313,13 +313,14 @@ def _history(value: Any) -> tuple[tuple[str, str], ...]:
         raise expected
     turns: list[tuple[str, str]] = []
     for part in value:
-        if not isinstance(part, dict) or part.get("role") not in _HISTORY_PARTS:
+        role = part.get("role") if isinstance(part, dict) else None
+        if not isinstance(role, str) or role not in _HISTORY_PARTS:
             raise expected
-        written = {name: part.get(name) for name in _HISTORY_PARTS[part["role"]]}
+        written = {name: part.get(name) for name in _HISTORY_PARTS[role]}
         if any(not isinstance(each, str) or len(each) > _LONGEST_TEXT for each in written.values()):
             raise expected
         content = written["content"] if tuple(written) == ("content",) else json.dumps(written)
-        turns.append((part["role"], _whole_characters(str(content))))
+        turns.append((role, _whole_characters(str(content))))
     # The latest are what a prompt has room for; going through all of them would hold up others.
     room = _MOST_HISTORY_TEXT
     kept = 0

@@ -89,10 +89,9 @@ def test_messages(message: str) -> None:
 
 
 @fuzzing
-@given(st.lists(json_like(*HISTORY), max_size=110), st.booleans())
-def test_history(entries: list[str], garbled: bool) -> None:
-    history = entries if garbled else [_loaded(entry) for entry in entries]
-    message = json.dumps({"uid": "me", "history": history})
+@given(st.lists(st.sampled_from(HISTORY), max_size=110), st.lists(json_like(*HISTORY), max_size=2))
+def test_history(entries: list[Any], others: list[str]) -> None:
+    message = json.dumps({"uid": "me", "history": [*entries, *map(_loaded, others)]})
     hello = attempt("history", ProtocolError, lambda: parse_hello(message, LANGUAGES))
     if hello is not None:
         assert sum(len(content) for _, content in hello.history) <= 20_000
