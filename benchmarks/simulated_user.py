@@ -98,6 +98,12 @@ class SimulatedUser:
         return self.of(Notice, lambda notice: notice.name == name)
 
     async def _microphone(self) -> None:
+        try:
+            await self._send_microphone()
+        finally:
+            self._said.set()  # nobody waits for what cannot be said any more
+
+    async def _send_microphone(self) -> None:
         due = time.monotonic()
         current: Samples = np.zeros(0, np.float32)
         while True:

@@ -17,7 +17,7 @@ from benchmarks.ledger import Ledger, Wire
 from benchmarks.simulated_user import SimulatedUser, person
 from tests.recordings import load
 from tests.running import RunningServer
-from whisper_live.client import Event, Playback, Server
+from whisper_live.client import Closed, Event, Playback, Server
 
 RECORDINGS = (
     *("brooklyn_bridge", "what_time_is_it", "living_room_lamp", "meaning_of_life"),
@@ -75,15 +75,18 @@ class Talker:
     """Questions that were lost before they were committed."""
     asked: int = 0
     ended: str = ""
+    closed: str = ""
+    """Why the client gave the conversation up, if it did."""
 
     async def converse(self, stop: asyncio.Event) -> None:
         """Ask one question after another."""
         try:
-            while not stop.is_set():
+            while not (stop.is_set() or self.closed):
                 await self._ask()
                 await asyncio.sleep(self.rng.uniform(0.2, 2.0))
         except ConnectionClosed as error:
             self.ended = str(error)
+        self.ended = self.ended or self.closed
 
     async def _ask(self) -> None:
         before = len(self.ledger.turns)
@@ -106,6 +109,8 @@ class Talker:
     def take(self, event: Event) -> None:
         """Write down what comes."""
         self.ledger.take(event)
+        if isinstance(event, Closed):
+            self.closed = f"{event.code} {event.reason}"
 
     async def follow(self) -> None:
         """Take whatever comes, until cancelled."""

@@ -24,6 +24,7 @@ from whisper_live.client import (
     Transcript,
     talk,
 )
+from whisper_live.client import conversation as conversation_module
 from whisper_live.client.events import Failure
 from whisper_live.client.memory import Memory
 
@@ -236,6 +237,25 @@ async def test_a_question_is_asked_until_some_server_has_taken_it() -> None:
     assert asked == ['{"command": "say", "text": "How old?"}'] * 2
     ends = [event for event in events if isinstance(event, Failure | ReplyText)]
     assert [(type(event), event.turn) for event in ends] == [(Failure, 1), (ReplyText, 1)]
+
+
+async def test_what_is_never_answered_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation_module, "_RESUME_TIMEOUT", 0.0)
+
+    async def converse(connection: ServerConnection) -> None:
+        await question(connection, 1)
+        await reply(connection, 1)
+        await question(connection, 2)
+        await pause()
+        connection.transport.abort()
+
+    async with (
+        scripted(conversation=converse, greeting=GREETING) as server,
+        talk(server.address, reply=False) as conversation,
+    ):
+        events = [event async for event in conversation.events()]
+    assert [type(event) for event in events[-2:]] == [Failure, Closed]
+    assert events[-2].turn == 2
 
 
 async def test_a_new_session_s_sound_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,13 +37,13 @@ END_OF_AUDIO = "END_OF_AUDIO"
 _CONNECT_TIMEOUT = 10.0
 _RECONNECT_INTERVAL = 0.25  # of the speech socket, while its process is restarted
 _CLOSE_TIMEOUT = 5.0
-_RESUME_TIMEOUT = 30.0  # as long as the server keeps a session whose connection was lost
+_RESUME_TIMEOUT = 120.0  # as long as a slow machine takes to load its models again
 # Close codes of RFC 6455: no last_word; a rule was broken; what a network, a proxy or a server that
 # is restarted may close with.
 _ABNORMAL, _REFUSED = 1006, 1008
 _LOST = (_ABNORMAL, 1001, 1011, 1012, 1014)
 _LARGEST_MESSAGE = 1 << 26
-_LOST_ANSWER = "The server was restarted before it had answered this."
+_LOST_ANSWER = "The connection was lost before this was answered."
 
 
 class ServerFullError(FusionError):
@@ -101,7 +101,7 @@ class Server:
 class Conversation:
     """One session on a server. Made by `talk`.
 
-    Where a connection is lost it comes back by itself: within half a minute, to the same session if
+    Where a connection is lost it comes back by itself within two minutes: to the same session if
     the server still has it, else to a new one with the same history, whose turns count from 1
     again. The event SERVER_READY says which.
     """
@@ -218,6 +218,8 @@ class Conversation:
             if not await self._come_back():
                 break
         self._over = True
+        for turn in self._memory.waiting:
+            self._events.put_nowait(Failure(time.monotonic(), turn, _LOST_ANSWER))
         if self._speech is not None:  # the last sound may still be on its way
             await asyncio.wait([self._speech], timeout=_CLOSE_TIMEOUT)
         code = self._transcription.close_code or _ABNORMAL

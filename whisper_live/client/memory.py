@@ -36,13 +36,14 @@ class Memory:
     @property
     def unanswered(self) -> str:
         """What was said last, if it has neither a reply nor an error yet; else empty."""
-        waiting = self._waiting()
+        waiting = self.waiting
         latest = max(self._turns, default=None)
         if latest is None:
             return self._asked_again
         return self._turns[latest].get("user", "") if latest in waiting else ""
 
-    def _waiting(self) -> list[int]:
+    @property
+    def waiting(self) -> list[int]:
         """Committed turns with neither a reply nor an error."""
         return [
             turn
@@ -56,7 +57,7 @@ class Memory:
 
         What was said last is none of them where nobody answered it: it is to be asked again.
         """
-        lost = self._waiting()
+        lost = self.waiting
         question = self.unanswered
         self._earlier = self.history
         self._turns.clear()
