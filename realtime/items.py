@@ -221,7 +221,7 @@ class Items:
 
 def _message(wanted: dict[str, Any]) -> dict[str, Any]:
     role = wanted.get("role")
-    if role not in CONTENT:
+    if not isinstance(role, str) or role not in CONTENT:
         raise RealtimeError(
             "item.role is user, assistant or system.", "invalid_value", param="item.role"
         )
@@ -233,7 +233,7 @@ def _message(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def _part(part: object, role: str) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(part, dict) or kind not in CONTENT[role]:
+    if not isinstance(part, dict) or not isinstance(kind, str) or kind not in CONTENT[role]:
         allowed = ", ".join(CONTENT[role])
         raise RealtimeError(
             f"Content of a message of the role {role} is {allowed}.",

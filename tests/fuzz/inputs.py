@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -77,6 +77,22 @@ def broken(draw: st.DrawFn, value: Any) -> Any:
         key: draw(broken(value[key])),
         **draw(st.dictionaries(TEXTS, VALUES, max_size=1)),
     }
+
+
+ODD: tuple[Any, ...] = (None, [], [[]], {}, {"a": {}}, "", "\ud800", "x" * 5000, -1, 10**400, True)
+
+
+def with_each_part_odd(value: Any) -> Iterator[Any]:
+    """A JSON value with each of its parts replaced by each of what it is not meant to be."""
+    yield from ODD
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield {name: each for name, each in value.items() if name != key}
+            yield from ({**value, key: odd} for odd in with_each_part_odd(part))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            for odd in with_each_part_odd(part):
+                yield [*value[:index], odd, *value[index + 1 :]]
 
 
 def json_like(*examples: dict[str, Any]) -> st.SearchStrategy[str]:

@@ -29,7 +29,15 @@ from realtime.events import RealtimeError
 from realtime.pipeline_commands import listening
 from realtime.session import RealtimeSession
 from realtime.sound import Decoder
-from tests.fuzz.inputs import NUMBERS, TEXTS, VALUES, attempt, fuzzing, json_like
+from tests.fuzz.inputs import (
+    NUMBERS,
+    TEXTS,
+    VALUES,
+    attempt,
+    fuzzing,
+    json_like,
+    with_each_part_odd,
+)
 from voices.sentences import ClauseSplitter
 from voices.spoken_text import SpokenText
 from whisper_live.client.events import parsed
@@ -146,30 +154,20 @@ EVENTS: list[dict[str, Any]] = [
 @fuzzing
 @given(st.lists(json_like(*EVENTS) | st.binary(max_size=40), min_size=1, max_size=4))
 def test_realtime_events(messages: list[str | bytes]) -> None:
-    session = RealtimeSession(SessionConfig(model="m"))
-    session.open()
+    attempt("realtime events", (), lambda: _converse(*messages))
 
-    def converse() -> None:
-        for message in messages:
-            for output in session.receive(message):
-                if isinstance(output, dict):
-                    json.dumps(output)
-                elif isinstance(output, Configure):
-                    json.dumps(listening(output.config))
-                elif isinstance(output, AppendAudio):
-                    Decoder(session.config.audio.input.format.type).decode(output.sound)
 
-    attempt("realtime events", (), converse)
+SECRET = {"expires_after": {"seconds": 60}, "session": EVENTS[0]["session"]}
 
 
 @fuzzing
-@given(VALUES | json_like({"expires_after": {"seconds": 60}, "session": EVENTS[0]["session"]}))
+@given(VALUES | json_like(SECRET))
 def test_realtime_secrets(body: Any) -> None:
     wanted = _loaded(body) if isinstance(body, str) else body
     attempt(
         "realtime secrets",
         RealtimeError,
-        lambda: ClientSecrets().make(wanted, SessionConfig(model="m"), 1.0),
+        lambda: _secret(wanted),
     )
 
 
@@ -399,6 +397,50 @@ SERVER_MESSAGES: list[dict[str, Any]] = [
 @given(json_like(*SERVER_MESSAGES))
 def test_what_a_server_tells_our_client(message: str) -> None:
     attempt("server to client", (), lambda: parsed(message, 1.0))
+
+
+def _converse(*messages: Any) -> None:
+    """Let a Realtime session take these, and see that what it answers can be sent."""
+    session = RealtimeSession(SessionConfig(model="m"))
+    session.open()
+    for message in messages:
+        message = message if isinstance(message, str | bytes) else json.dumps(message)
+        for output in session.receive(message):
+            if isinstance(output, dict):
+                json.dumps(output)
+            elif isinstance(output, Configure):
+                json.dumps(listening(output.config))
+            elif isinstance(output, AppendAudio):
+                Decoder(session.config.audio.input.format.type).decode(output.sound)
+
+
+def _secret(body: Any) -> object:
+    return ClientSecrets().make(body, SessionConfig(model="m"), 1.0)
+
+
+def _read(chunk: Any) -> object:
+    return list(deltas([f"data: {json.dumps(chunk)}\n\n".encode()]))
+
+
+REFUSED = (MalformedReplyError, ServerFailedError, EOFError)
+
+
+@pytest.mark.parametrize(
+    ("examples", "errors", "parse"),
+    [
+        ([HELLO], ProtocolError, lambda each: parse_hello(json.dumps(each), LANGUAGES)),
+        (COMMANDS, ProtocolError, lambda each: parse_command(json.dumps(each))),
+        (EVENTS, (), _converse),
+        ([SECRET], RealtimeError, _secret),
+        ([CHUNK, WHOLE, FAULT], REFUSED, _read),
+        (SERVER_MESSAGES, (), lambda each: parsed(json.dumps(each), 1.0)),
+    ],
+    ids=["handshake", "messages", "realtime", "secrets", "openai", "client"],
+)
+def test_each_part_may_be_anything(examples: list[Any], errors: Any, parse: Any) -> None:
+    for example in examples:
+        for odd in with_each_part_odd(example):
+            attempt("each part", errors, lambda odd=odd: parse(odd))
 
 
 _FOLDER = Path()

@@ -98,7 +98,7 @@ def parsed(message: str | bytes, at: float) -> Event:
     """What a text message of either socket means; a failure where it is none of the protocol's."""
     try:
         return _meaning(message, at)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return Failure(
             at, None, f"The server sent what is no message of its protocol: {message!r:.80}"
         )
