@@ -119,7 +119,7 @@ async def test_a_text_comes_back_as_sound_that_says_it(satellite: int) -> None:
     chunks = [AudioChunk.from_event(each) for each in answers[1:-1]]
     assert {chunk.rate for chunk in chunks} == {AudioStart.from_event(answers[0]).rate}
     assert sum(chunk.seconds for chunk in chunks) > 1.0
-    # Heard by the same server, at the voice's rate.
+    # Transcribed by the same server, at the voice's rate.
     sound = [AudioStart.from_event(answers[0]).event(), *answers[1:-1], AudioStop().event()]
     assert "Thursday morning" in await words_of(satellite, sound)
 

@@ -38,49 +38,13 @@ from tests.fuzz.inputs import (
     json_like,
     with_each_part_odd,
 )
+from tests.fuzz.messages import COMMANDS, HELLO, HISTORY
 from voices.sentences import ClauseSplitter
 from voices.spoken_text import SpokenText
 from whisper_live.client.events import parsed
 from whisper_live.handshake import parse_command, parse_hello
 from whisper_live.incoming_audio import IncomingAudio
 
-HISTORY = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello you."}]
-HELLO: dict[str, Any] = {
-    "uid": "me",
-    "language": "en-US",
-    "task": "transcribe",
-    "audio_format": "int16",
-    "sample_rate": 48000,
-    "stream": True,
-    "reply": True,
-    "system_prompt": "Be kind.",
-    "voice": "joe",
-    "history": HISTORY,
-    "token": "secret",
-    "resume": "key",
-    "buffer_lead": 0.5,
-    "hotwords": "Brooklyn",
-}
-COMMANDS: list[dict[str, Any]] = [
-    {"command": "end_turn"},
-    {"command": "clear"},
-    {"command": "interrupt", "turn": 3},
-    {"command": "say", "text": "How old is it?"},
-    {
-        "command": "configure",
-        "system_prompt": "Be kind.",
-        "voice": "joe",
-        "history": HISTORY,
-        "max_tokens": 20,
-        "turn_detection": "semantic",
-        "wait": 0.5,
-        "vad_threshold": 0.5,
-        "respond": True,
-        "barge_in": False,
-        "speak": True,
-    },
-    {"command": "respond", "id": "r1", "aside": True, "history": HISTORY, "max_tokens": 9},
-]
 LANGUAGES = frozenset({"en", "de", "ja"})
 
 
