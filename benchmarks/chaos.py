@@ -112,7 +112,7 @@ def summary(
         "interrupted": sum(isinstance(end, ReplyText) and end.interrupted for end in ends),
         "errors": {message: errors.count(message) for message in sorted(set(errors))},
         "asked again by the client": len(again),
-        "replies without sound": sum(not turn.sounded for turn in replies),
+        "replies without sound": sum(not (turn.sounded or turn.cut) for turn in replies),
         "lost before the commit": sum(talker.unheard for talker in talkers),
         "seconds to the next answer": {
             "median": median(waits),

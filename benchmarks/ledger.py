@@ -25,6 +25,8 @@ class Turn:
     ends: list[ReplyText | Failure] = field(default_factory=list)
     asked_again: int = 0
     sounded: bool = False
+    cut: bool = False
+    """Whether it was interrupted, be it after its text was complete."""
 
     @property
     def reply(self) -> ReplyText | None:
@@ -57,6 +59,10 @@ class Ledger:
         if isinstance(event, Notice) and event.name == "SERVER_READY":
             if not event.fields.get("resumed"):
                 self._new_session()
+        elif isinstance(event, Notice) and event.name == "interrupted" and event.turn is not None:
+            turn = self._find(event.turn)
+            if turn is not None:
+                turn.cut = True
         elif isinstance(event, Transcript) and event.final and event.turn is not None:
             self._committed(event, event.turn)
         elif isinstance(event, ReplyText | Failure) and event.turn is not None:

@@ -64,6 +64,13 @@ def test_each_turn_is_followed_to_its_end(
     assert len(ledger.twice) == ends.count(2)
 
 
+def test_a_reply_that_was_cut_is_none_without_sound() -> None:
+    ledger = Ledger()
+    for event in (said(1), reply(1), Notice(2.0, "interrupted", 1, {"spoken": ""}), said(2)):
+        ledger.take(event)
+    assert [(turn.cut, turn.sounded) for turn in ledger.turns] == [(True, False), (False, False)]
+
+
 READY = {"message": "SERVER_READY"}
 BACK = {**READY, "resumed": True}
 END = {"turn": 1, "llm_output": ["Old."], "eos": True}
