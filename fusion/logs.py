@@ -54,7 +54,17 @@ def configure(level: str, process: str = "main", form: str = "text") -> None:
 def _is_our_fault(record: logging.LogRecord) -> bool:
     """Whether a handshake failed by an error of ours: strangers always send junk."""
     error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, AssertionError) and _raised_in(error) == "send_eof":
+        return False  # websockets 16.1, where a client hangs up before it has its HTTP answer
     return not isinstance(error, WebSocketException | ConnectionError | EOFError)
+
+
+def _raised_in(error: BaseException) -> str:
+    """The name of the function that raised it."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last.tb_frame.f_code.co_name if last is not None else ""
 
 
 class TextLines(logging.Formatter):

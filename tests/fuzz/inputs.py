@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "40"))
@@ -24,6 +24,7 @@ fuzzing = settings(
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
+    phases=(Phase.generate,),
 )
 
 TEXTS = st.one_of(

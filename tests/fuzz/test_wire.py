@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
+from fusion import logs
 from fusion.links import Links
 from fusion.messages import SessionStarted
 from fusion.selection import Choice, Pick
@@ -85,6 +86,7 @@ def world() -> Iterator[World]:
     found = World(settings)
     handler = Faults(found.faults)
     logging.getLogger().addHandler(handler)
+    logging.getLogger("websockets.server").addFilter(logs._is_our_fault)  # as each service does
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda _, context: found.faults.append(str(context)))
     stop, ready = asyncio.Event(), threading.Event()
@@ -95,6 +97,7 @@ def world() -> Iterator[World]:
     loop.call_soon_threadsafe(stop.set)
     thread.join(20)
     logging.getLogger().removeHandler(handler)
+    logging.getLogger("websockets.server").removeFilter(logs._is_our_fault)
 
 
 async def serve(world: World, ready: threading.Event, stop: asyncio.Event) -> None:
