@@ -43,6 +43,7 @@ client's."""
 
 _MOST_UNREAD = 4000  # events that a client may leave unread
 _TICK = 0.1
+_RESTARTED = "The server was restarted. Ask again."
 _NO_SOUND = np.zeros(0, np.float32)
 
 
@@ -66,7 +67,8 @@ class Bridge:
         self._encoder = Encoder(session.config.audio.output.format.type)
         self._heard = 0  # samples of the client's sound so far
         self._counted = 0  # how many of them were in turns that are transcribed
-        self._committed: list[str] = []  # items whose transcript is awaited
+        self._committed: list[str] = []  # items whose turn in the pipeline is not known yet
+        self._ended: dict[int, str] = {}  # items whose transcript is awaited, by their turn
         self._wanted: list[CreateResponse] = []
         self._turn_of: dict[str, int] = {}
         self._response_of: dict[int, str] = {}
@@ -160,7 +162,7 @@ class Bridge:
 
     async def _respond(self) -> None:
         """Ask for what is wanted, once the words of everything committed are known."""
-        while self._wanted and not self._committed:
+        while self._wanted and not self._committed and not self._ended:
             wanted = self._wanted.pop(0)
             config = wanted.config
             instructions = config.instructions or self._config.instructions
@@ -202,9 +204,16 @@ class Bridge:
     async def _noticed(self, event: Notice) -> None:
         if event.name == "speech_started":
             await self._speech_started(float(event.fields.get("at", 0.0)))
+        elif event.name == "turn_ended":
+            if self._committed and event.turn is not None:
+                self._ended[event.turn] = self._committed.pop(0)
+        elif event.name == "held" and event.turn in self._ended:
+            await self._words(self._ended.pop(event.turn), str(event.fields.get("text", "")))
         elif event.name == "no_speech":
-            if self._committed:
+            if event.turn is None and self._committed:
                 await self._words(self._committed.pop(0), "")
+            elif event.turn in self._ended:
+                await self._words(self._ended.pop(event.turn), "")
             else:
                 await self._carry_out(self._session.nothing_said(self._milliseconds))
         elif event.name == "responding":
@@ -227,8 +236,8 @@ class Bridge:
         if not event.final:
             return
         detection = self._config.audio.input.turn_detection
-        if self._committed:
-            item = self._committed.pop(0)
+        if event.turn in self._ended:
+            item = self._ended.pop(event.turn)
         elif detection is None:
             return
         else:
@@ -257,8 +266,8 @@ class Bridge:
         response_id = self._response_of.get(event.turn or 0)
         if response_id is not None:
             outputs = self._session.failed(response_id, event.message)
-        elif self._committed:
-            item = self._committed.pop(0)
+        elif event.turn in self._ended:
+            item = self._ended.pop(event.turn)
             outputs = self._session.transcription_failed(item, event.message)
         elif self._session.speaking:
             outputs = self._session.turn_ended(self._milliseconds)
@@ -342,11 +351,15 @@ class Bridge:
         """The pipeline lost the session: its turns count from 1 again, and it knows nothing."""
         outputs: list[Output] = []
         for response_id in self._turn_of:
-            outputs += self._session.failed(response_id, "The server was restarted. Ask again.")
-        for known in (self._turn_of, self._response_of, self._early, self._replies):
+            outputs += self._session.failed(response_id, _RESTARTED)
+        for item in (*self._ended.values(), *self._committed):
+            outputs += self._session.transcription_failed(item, _RESTARTED)
+        self._committed.clear()
+        for known in (self._turn_of, self._response_of, self._early, self._replies, self._ended):
             known.clear()
         await self._configure()
         await self._carry_out([*outputs, SetHistory(self._session.history())])
+        await self._respond()
 
 
 @dataclass

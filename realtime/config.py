@@ -117,7 +117,7 @@ class SessionConfig(_Part):
     def updated(self, changes: object, *, voice_is_fixed: bool) -> SessionConfig:
         """Return the configuration with a client's changes merged in.
 
-        Raises RealtimeError, and changes nothing, for a value that does not fit, for another model
+        Raises RealtimeError, and changes nothing, for a value that does not fit
         and, once the voice was played (`voice_is_fixed`), for another voice.
         """
         if not isinstance(changes, dict):
@@ -128,11 +128,8 @@ class SessionConfig(_Part):
                 "invalid_value",
                 param="session.type",
             )
-        if changes.get("model", self.model) != self.model:
-            raise RealtimeError(
-                "The model of a session cannot be changed.", "invalid_value", param="session.model"
-            )
-        merged = _merge(self.model_dump(), _cleared(changes))
+        # Every name is the one pipeline: a library that sends its own default again is served.
+        merged = {**_merge(self.model_dump(), _cleared(changes)), "model": self.model}
         new = checked(SessionConfig, merged, "session")
         # What has no effect here is shown so.
         new.audio.output.speed, new.audio.input.noise_reduction = 1.0, None

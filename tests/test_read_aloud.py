@@ -7,6 +7,7 @@ import pytest
 from fusion.errors import ProtocolError
 from fusion.messages import Commit, Interruption, Message, ReplyEnded, ReplyText, Spoken
 from tests.session_world import World
+from whisper_live.client_messages import ClientMessages
 from whisper_live.handshake import OwnWords, parse_command
 
 
@@ -83,3 +84,8 @@ def test_the_command_is_checked() -> None:
     for wrong in ('"text": 5', '"text": "Hi", "last": 1', '"text": "Hi", "id": []'):
         with pytest.raises(ProtocolError):
             parse_command('{"command": "read_aloud", ' + wrong + "}")
+
+
+def test_an_event_may_have_a_field_that_is_called_name() -> None:
+    [told] = ClientMessages(stream=True).event("tool_call", 1, name="turn_on_lamp")
+    assert told.fields == {"event": "tool_call", "turn": 1, "name": "turn_on_lamp"}

@@ -66,7 +66,7 @@ class ClientMessages:
         """What a turn ends in that cannot be answered."""
         return Tell({"status": "ERROR", "message": sentence, "turn": turn})
 
-    def event(self, name: str, turn: int | None, **fields: object) -> list[Tell]:
+    def event(self, name: str, turn: int | None, /, **fields: object) -> list[Tell]:
         """An event, for a client that asked for them."""
         return [Tell({"event": name, "turn": turn, **fields})] if self.stream else []
 
