@@ -35,8 +35,8 @@ class ScriptedModel:
                     self.send_error(404)
                     return
                 script.prompts.append((time.monotonic(), body["messages"]))
-                self._send("text/event-stream", "")
                 try:
+                    self._send("text/event-stream", "")
                     for word in script._answer():
                         chunk: dict[str, Any] = {"delta": {"content": word}}
                         self._event({"choices": [chunk]})
