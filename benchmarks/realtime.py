@@ -47,7 +47,7 @@ async def through_realtime(running: RunningServer, recording: Recording) -> floa
         began = time.monotonic()
         speaking = asyncio.create_task(_speak(socket, data, began))
         try:
-            while (heard := await _first(socket, "response.output_audio.delta")) < (
+            while (sounded := await _first(socket, "response.output_audio.delta")) < (
                 began + recording.end
             ):
                 pass  # an answer to a pause within the speech
@@ -55,7 +55,7 @@ async def through_realtime(running: RunningServer, recording: Recording) -> floa
             speaking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await speaking
-    return 1000 * (heard - began - recording.end)
+    return 1000 * (sounded - began - recording.end)
 
 
 async def _speak(socket: ClientConnection, data: bytes, began: float) -> None:
