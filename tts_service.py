@@ -169,9 +169,11 @@ class SpeechServer:
     def _end(self, client: SpeechSession) -> None:
         del self._clients[client.session]
         client.speeches.clear()
-        client.release()
         if client.sender is not None:
+            # Before `release` wakes it: in Python 3.11, `wait_for` forgets the end when both come.
             client.sender.cancel()
+            client.sender = None  # with its end, a task that is kept keeps all of the session
+        client.release()
 
     def end_all(self) -> None:
         """The transcription server was restarted: none of its sessions lives on."""

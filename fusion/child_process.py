@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 
-from fusion import logs, tasks, tracing
+from fusion import logs, memory, tasks, tracing
 from fusion.errors import FusionError
 from fusion.links import Links
 from fusion.status import PIPELINE, Phase, Service
@@ -42,6 +42,7 @@ def child_process(service: Service, links: Links) -> Iterator[threading.Event]:
     # A handler may interrupt the main thread inside the event's own lock, so it only writes a byte.
     signal.signal(signal.SIGTERM, lambda *_: os.write(ask, b"\0"))
     tasks.thread("watch", _watch, asked, stop).start()
+    tasks.thread("memory", memory.keep_low).start()
     if service in PIPELINE:
         tracing.start(service.name.lower(), os.environ)
     try:

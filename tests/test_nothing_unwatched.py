@@ -130,7 +130,7 @@ async def test_what_nobody_expected_ends_the_process_which_comes_back(program: P
     service = Service[os.environ["FAULTS"]]
     program.running.start(60)
     for life, place in enumerate(FAULTS_OF[service]):
-        if place not in ("load", "watch"):
+        if place not in ("load", "watch", "memory"):
             program.running.wait_until_ready()
             await is_answered(program)
             await provoke(program, place, f"{service.label} died", life + 1)

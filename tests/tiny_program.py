@@ -24,7 +24,7 @@ from websockets.asyncio.server import ServerConnection
 
 import llm_service
 import tts_service
-from fusion import channels, child_process, logs
+from fusion import channels, child_process, logs, memory
 from fusion.audio import SPEECH_RATE
 from fusion.command_line import parse
 from fusion.errors import ChannelFullError, ModelError
@@ -207,6 +207,7 @@ CHANNELS: dict[str, Callable[[], None]] = {
     "inbox-peer": before(channels, "_read_message", "inbox-peer"),
     "outbox": before(channels.pickle, "dumps", "outbox"),
     "watch": at_start(child_process, "wait"),
+    "memory": at_start(memory, "give_back"),
 }
 
 FAULTS_OF: dict[Service, dict[str, Callable[[], None]]] = {

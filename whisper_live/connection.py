@@ -128,8 +128,13 @@ class TranscriptionConnection:
         self.away_since = now
         self._note("the connection is lost")
         self.outgoing.held = True
+        self.stop_writing()
+
+    def stop_writing(self) -> None:
+        """Send nothing more. A cancelled task that were kept would keep all of this session."""
         if self.writer is not None:
             self.writer.cancel()
+            self.writer = None
 
     def _note(self, what: str, message: Message | None = None) -> None:
         """For whoever looks at the session."""

@@ -162,14 +162,13 @@ class TranscriptionServer:
         client.outgoing.put(ready, first=True)
         if self._model_status is not None:
             client.tell_model_status(self._model_status)
-        client.writer = writer = tasks.start(client.write(), "writer")
+        client.writer = tasks.start(client.write(), "writer")
         try:
             await asyncio.wait_for(self._listen(client), self._settings.max_connection_time)
         except asyncio.TimeoutError:
             client.tell({"message": "DISCONNECT"})
             await client.close_when_sent("the time limit is reached")
         finally:
-            writer.cancel()
             self._part(client, connection)
 
     def _returning(self, resume_key: str) -> TranscriptionConnection | None:
@@ -184,6 +183,7 @@ class TranscriptionServer:
         """A connection is over: its session is, unless the client may come back or has already."""
         if client.socket is not connection:
             return
+        client.stop_writing()
         if not client.may_return:
             self._dismiss(client)
             return
@@ -224,24 +224,25 @@ class TranscriptionServer:
 
     async def _listen(self, client: TranscriptionConnection) -> None:
         socket = client.socket
-        async for message in socket:
-            if client.socket is not socket:
-                return  # the client has come back over another one
-            try:
-                if isinstance(message, bytes) and message != END_OF_AUDIO.encode():
-                    await self._hear(client, message)
-                else:
-                    self._handle_command(
-                        client, message if isinstance(message, str) else message.decode()
-                    )
-            except ProtocolError as error:
-                client.complain(message, str(error), time.monotonic())
-            if client.budget.spent:
-                client.unwanted = True
-                metrics.DROPS.labels("too much audio").inc()
-                client.tell({"status": "ERROR", "message": TOO_MUCH_AUDIO})
-                await client.close_when_sent("too much audio", TRY_AGAIN_LATER)
-                return
+        with contextlib.suppress(ConnectionClosed):  # `wait_for` would keep it, with all frames
+            async for message in socket:
+                if client.socket is not socket:
+                    return  # the client has come back over another one
+                try:
+                    if isinstance(message, bytes) and message != END_OF_AUDIO.encode():
+                        await self._hear(client, message)
+                    else:
+                        self._handle_command(
+                            client, message if isinstance(message, str) else message.decode()
+                        )
+                except ProtocolError as error:
+                    client.complain(message, str(error), time.monotonic())
+                if client.budget.spent:
+                    client.unwanted = True
+                    metrics.DROPS.labels("too much audio").inc()
+                    client.tell({"status": "ERROR", "message": TOO_MUCH_AUDIO})
+                    await client.close_when_sent("too much audio", TRY_AGAIN_LATER)
+                    return
 
     async def _hear(self, client: TranscriptionConnection, message: bytes) -> None:
         """Listen to a message in parts, at the pace of the client's budget.
@@ -371,19 +372,21 @@ class TranscriptionServer:
         while True:
             metrics.SESSIONS.set(len(self._clients))
             await asyncio.sleep(_TICK)
-            now = time.monotonic()
-            idle = [client.session.idle(now) for client in self._clients.values()]
-            self._status.turns_under_way = idle.count(False)
-            for client in list(self._clients.values()):
-                if client.away_since is not None and now - client.away_since > RESUME_PATIENCE:
-                    self._dismiss(client)
-                    continue
-                if client.session.idle(now):
-                    continue
-                client.active_at = now
-                self._carry_out(client, client.session.tick(now))
-                if client.here and client.session.finished(now):
-                    client.close_soon("all is said")
+            self._let_pass(time.monotonic())  # nobody of this loop's is kept while it waits
+
+    def _let_pass(self, now: float) -> None:
+        idle = [client.session.idle(now) for client in self._clients.values()]
+        self._status.turns_under_way = idle.count(False)
+        for client in list(self._clients.values()):
+            if client.away_since is not None and now - client.away_since > RESUME_PATIENCE:
+                self._dismiss(client)
+                continue
+            if client.session.idle(now):
+                continue
+            client.active_at = now
+            self._carry_out(client, client.session.tick(now))
+            if client.here and client.session.finished(now):
+                client.close_soon("all is said")
 
     async def close(self) -> None:
         await take_leave(list(self._clients.values()))
