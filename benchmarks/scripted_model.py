@@ -78,5 +78,6 @@ class ScriptedModel:
 
     def _answer(self) -> list[str]:
         number = next(self._numbers)
-        text = f"That is answer number {number}. {_ENDINGS[number % len(_ENDINGS)]}"
+        # The number first: answers that are cut alike would count as a repetition.
+        text = f"{number} is the number of this answer. {_ENDINGS[number % len(_ENDINGS)]}"
         return [f"{word} " for word in text.split()]
