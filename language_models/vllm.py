@@ -57,6 +57,11 @@ logger = logging.getLogger(__name__)
 IDLE_POLL = 1.0
 CLOSE_TIMEOUT = 10.0
 
+_LOAD_ERRORS = (
+    *(OSError, ValueError, RuntimeError, ImportError),
+    *(AssertionError, AttributeError),  # its checks of the memory, and models that it half knows
+)
+
 _AWAITED, _AHEAD = 0, 1
 """vLLM's priorities: the lower number goes first."""
 
@@ -87,7 +92,7 @@ def load(settings: Settings) -> LanguageModel:
     logger.info("Loading %s with vLLM, which compiles it for some minutes at a first start", name)
     try:
         engine = LLMEngine.from_engine_args(arguments)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except _LOAD_ERRORS as error:
         raise ConfigurationError(
             f"vLLM cannot run {name} here ({_first_line(error)}): name another model with "
             "--vllm_model, or give it more or less of the GPU's memory with --llm_gpu_share."

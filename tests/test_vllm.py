@@ -95,6 +95,7 @@ def test_the_engine_is_made_as_the_settings_say(library: ModuleType, world: Worl
         ValueError("Free memory on device (3.1/24.0 GiB) is less than desired"),
         RuntimeError("CUDA out of memory. Tried to allocate 14.00 GiB"),
         ImportError("libcudart.so.13: cannot open shared object file"),
+        AssertionError("Error in memory profiling. Initial free memory 46.59 GiB"),
     ],
 )
 def test_what_vllm_refuses_is_one_sentence(
