@@ -6,6 +6,7 @@ remembers.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from typing import Protocol
 from fusion import metrics
 from fusion.messages import Message, ReplyThinking, ToolCalled, ToolEnded
 from fusion.settings import Settings
-from fusion.tools import NO_TOOLS, Tool, ToolCall, ToolOffer
+from fusion.tools import NO_TOOLS, Tool, ToolCall, ToolOffer, presentable
 from language_models.base import ChatMessage, GenerationRequest, LanguageModel, Thinking
 from language_models.generations import Generation
 from language_models.reading import Reading
@@ -94,9 +95,10 @@ class Replying:
     def make(self) -> None:
         """Make it, to its end or until it is stopped. Raises ModelError."""
         generation, exchange = self._generation, list[ChatMessage]()
-        for rounds in range(_MOST_ROUNDS + 1):
-            offer = self._host.offer(generation) if rounds < _MOST_ROUNDS else NO_TOOLS
-            tools = self._tool_calls.offered(offer) if rounds < _MOST_ROUNDS else ()
+        rounds_left = _MOST_ROUNDS
+        while True:
+            offer = self._host.offer(generation) if rounds_left else NO_TOOLS
+            tools = self._tool_calls.offered(offer) if rounds_left else ()
             messages = self._host.prompt(generation, exchange, tools)
             if messages is None:
                 return
@@ -106,6 +108,10 @@ class Replying:
             calls = reading.calls if offer.parallel else reading.calls[:1]
             if not calls or (offer.ends_reply and self._hand_over(calls, offer)):
                 break
+            calls = _without_made(calls, exchange)
+            rounds_left = rounds_left - 1 if calls else 0
+            if not calls:  # a small model that goes in circles: let it answer
+                continue
             done = self._call(reading.text, calls, offer)
             if done is None:
                 return
@@ -193,3 +199,15 @@ class Replying:
             self._paused = True
             self._progress_at = -math.inf  # so that the voice says them now
         self._progress()
+
+
+def _without_made(
+    calls: Sequence[ToolCall], exchange: Sequence[ChatMessage]
+) -> tuple[ToolCall, ...]:
+    """Calls less those that were made in this reply already, word for word."""
+    made = {(call.name, _canonical(call)) for message in exchange for call in message.calls}
+    return tuple(call for call in calls if (call.name, _canonical(call)) not in made)
+
+
+def _canonical(call: ToolCall) -> str:
+    return json.dumps(json.loads(presentable(call).arguments), sort_keys=True)

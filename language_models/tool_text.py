@@ -38,8 +38,11 @@ _PARAMETER = re.compile(r"<parameter=([^>\n]{1,64})>\n?(.*?)\n?</parameter>", re
 _NAMED = re.compile(r"([\w-]{1,64})\s*(?:\[ARGS\])?\s*(?=\{)")
 _ARGUMENTS = ("arguments", "parameters", "args")
 
-# Characters of an object without tags in which a tool's name has to come: until then it is held.
-_NAME_WITHIN = 120
+# How a call without tags begins, whatever its name.
+_CALL = re.compile(r'"name"\s*:\s*"[^"\n]{1,64}"\s*,\s*"(?:arguments|parameters)"\s*:')
+
+# Characters of an object without tags by which it has to look like a call: until then it is held.
+_KNOWN_WITHIN = 160
 
 _LONGEST = 16_000  # characters of a text in which calls are looked for
 
@@ -59,7 +62,7 @@ def split_calls(raw: str, *, complete: bool, names: Collection[str]) -> Parts:
     and its text for arguments, so that somebody can tell the model.
     """
     tag = _OPENING.search(raw)
-    for found in _OBJECT.finditer(raw, 0, tag.start() if tag else len(raw)) if names else ():
+    for found in _OBJECT.finditer(raw, 0, tag.start() if tag else len(raw)):
         parts = _read_object(raw, found, complete=complete, names=names)
         if parts is not None:
             return parts
@@ -69,7 +72,7 @@ def split_calls(raw: str, *, complete: bool, names: Collection[str]) -> Parts:
     if complete:
         return Parts(raw)
     certain = len(raw) - _undecided(raw)
-    if names and (beginning := _OBJECT_BEGINNING.search(raw)):
+    if beginning := _OBJECT_BEGINNING.search(raw):
         certain = min(certain, beginning.start())
     return Parts(raw[:certain])
 
@@ -119,11 +122,12 @@ def _read_object(
     """The parts of a text with an object at `found`; None where that is no call."""
     said, written = raw[: found.start()], raw[found.end() :]
     value, end = _json_at(raw, found.end())
-    calls = _calls_of(value, names)
+    name = _name_in(written[:_KNOWN_WITHIN])
+    if name not in names and not _CALL.search(written[:_KNOWN_WITHIN]):
+        may_become_one = not (complete or end or len(written) >= _KNOWN_WITHIN)
+        return Parts(said) if may_become_one else None
+    calls = _calls_of(value)
     if end and not calls:
-        return None
-    name = _name_in(written[:_NAME_WITHIN])
-    if name not in names and (complete or name or end or len(written) >= _NAME_WITHIN):
         return None
     if not complete:
         return Parts(said)
@@ -131,7 +135,7 @@ def _read_object(
         return Parts(said, ((name, written.strip()),))
     while following := _NEXT_OBJECT.match(raw, end):
         value, end = _json_at(raw, following.end())
-        if not (more := _calls_of(value, names)):
+        if not (more := _calls_of(value)):
             break
         calls = (*calls, *more)
     return Parts(said, calls)
@@ -152,10 +156,8 @@ def _calls_in(body: str) -> tuple[tuple[str, str], ...]:
     """The calls between two tags."""
     if found := _FUNCTION.findall(body):
         return tuple((name, json.dumps(_parameters(inner))) for name, inner in found)
-    if body.startswith("{{") and body.endswith("}}"):  # some templates show it so by mistake
-        body = body[1:-1]
     value, end = _json_at(body, 0)
-    if end and (calls := _calls_of(value, None)):
+    if end and (calls := _calls_of(value)):
         return calls
     if (named := _NAMED.match(body)) and _json_at(body, named.end())[1]:
         return ((named[1], json.dumps(_json_at(body, named.end())[0])),)
@@ -173,6 +175,8 @@ def _parameters(inner: str) -> dict[str, Any]:
 
 def _json_at(text: str, start: int) -> tuple[Any, int]:
     """The JSON value at a place and where it ends; 0 where there is none."""
+    if text.startswith("{{", start):  # Qwen 2.5 Coder's template shows it so by mistake
+        start += 1
     try:
         value, end = json.JSONDecoder().raw_decode(text, start)
     except (ValueError, RecursionError):
@@ -180,10 +184,10 @@ def _json_at(text: str, start: int) -> tuple[Any, int]:
     return value, end
 
 
-def _calls_of(value: Any, names: Collection[str] | None) -> tuple[tuple[str, str], ...]:
+def _calls_of(value: Any) -> tuple[tuple[str, str], ...]:
     """The calls that a JSON value is; none where it is something else."""
     if isinstance(value, list):
-        calls = [_calls_of(each, names) for each in value]
+        calls = [_calls_of(each) for each in value]
         return tuple(call for each in calls for call in each) if calls and all(calls) else ()
     if not isinstance(value, dict):
         return ()
@@ -191,7 +195,7 @@ def _calls_of(value: Any, names: Collection[str] | None) -> tuple[tuple[str, str
     if isinstance(inner, dict):
         value = inner
     name = value.get("name")
-    if not isinstance(name, str) or (names is not None and name not in names):
+    if not isinstance(name, str):
         return ()
     arguments: Any = next((value[key] for key in _ARGUMENTS if key in value), {})
     return ((name, arguments if isinstance(arguments, str) else json.dumps(arguments)),)

@@ -140,19 +140,32 @@ def test_a_tool_that_never_answers_does_not_hang_the_turn() -> None:
 
 
 def test_a_model_that_only_calls_is_stopped(world: World) -> None:
-    world.commit("a", 1, 1, "What time is it?")
+    world.commit("a", 1, 1, "Ring")
     for number in range(1, 5):
-        nth_reply(world, number).write(CALL).end()
+        nth_reply(world, number).write(ToolCall("x", "set_timer", f'{{"s": {number}}}')).end()
         called = world.until(
             lambda number=number: [m for m in world.sent if isinstance(m, ToolCalled)][
                 number - 1 : number
             ]
         )[0]
-        world.tell(ToolResult("a", called.call.id, "5 PM"))
+        world.tell(ToolResult("a", called.call.id, "set"))
     last = nth_reply(world, 5)
+    assert last.request.tools == ()
+    last.write("They are set.").end()
+    assert world.until_sent(ReplyEnded, turn=1).text == "They are set."
+
+
+def test_the_same_call_is_made_once_and_then_the_model_has_to_answer(world: World) -> None:
+    world.commit("a", 1, 1, "What time is it?")
+    nth_reply(world, 1).write(CALL).end()
+    called = world.until_sent(ToolCalled)
+    world.tell(ToolResult("a", called.call.id, "5 PM"))
+    nth_reply(world, 2).write(CALL).end()
+    last = nth_reply(world, 3)
     assert last.request.tools == ()
     last.write("Five.").end()
     assert world.until_sent(ReplyEnded, turn=1).text == "Five."
+    assert len([m for m in world.sent if isinstance(m, ToolCalled)]) == 1
 
 
 def test_a_speculation_calls_nothing_before_its_commit(world: World) -> None:

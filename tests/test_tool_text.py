@@ -21,6 +21,7 @@ FORMS = [
     ("fenced within the tags", f"<tool_call>\n```json\n{TIMER}\n```\n</tool_call>"),
     ("Qwen 2.5 Coder", f"<tools>\n{TIMER}\n</tools>"),
     ("Qwen 2.5 Coder 0.5B", TIMER),
+    ("Qwen 2.5 Coder 1.5B, by its template", f"{{{TIMER}}}"),
     ("Qwen 2.5 Coder 1.5B", f"```json\n{json.dumps(json.loads(TIMER), indent=2)}\n```"),
     ("Mistral 7B v0.3", f"[TOOL_CALLS] [{TIMER}]"),
     ("Mistral Small 3.2", f"[TOOL_CALLS]set_timer[ARGS]{SECONDS}"),
@@ -98,9 +99,12 @@ def test_a_broken_call_is_a_call_and_not_said(text: str, name: str) -> None:
     assert [each for each, _ in parts.calls] == [name]
 
 
-def test_no_object_is_a_call_where_no_tools_are() -> None:
-    assert split_calls(TIMER, complete=True, names=()).text == TIMER
-    assert split_calls(f"<tool_call>{TIMER}", complete=True, names=()).text == ""
+def test_a_call_is_not_said_where_no_tools_are_or_none_of_its_name() -> None:
+    for text in (TIMER, f"<tool_call>{TIMER}", f"{{{TIMER}}}"):
+        assert split_calls(text, complete=True, names=()).text == ""
+    unknown = '{"name": "play_music", "arguments": {}}'
+    parts = split_calls(f"Sure.\n{unknown}", complete=True, names=NAMES)
+    assert (parts.text, parts.calls) == ("Sure.", (("play_music", "{}"),))
 
 
 TEXTS = st.lists(
