@@ -384,6 +384,19 @@ def test_ids_are_unique_and_every_response_ends_once_with_nothing_after(
             assert event["response"]["status"] != "in_progress"
     order = [event["item"]["id"] for event in client.events("conversation.item.added")]
     assert len(set(order)) == len(order)
+    assert as_a_client_keeps_it(events) == [item.id for item in client.session._items]
+
+
+def as_a_client_keeps_it(events: list[dict[str, Any]]) -> list[str]:
+    """The conversation's items in their order, as the events alone tell it."""
+    kept: list[str] = []
+    for event in events:
+        if event["type"] == "conversation.item.added":
+            before = event["previous_item_id"]
+            kept.insert(0 if before is None else kept.index(before) + 1, event["item"]["id"])
+        elif event["type"] == "conversation.item.deleted":
+            kept.remove(event["item_id"])
+    return kept
 
 
 def test_what_is_to_be_cancelled_is_told_to_the_pipeline_too() -> None:
