@@ -232,7 +232,7 @@ FAULTS_OF: dict[Service, dict[str, Callable[[], None]]] = {
     Service.LANGUAGE_MODEL: {
         "main thread": before(llm_service.LanguageModelService, "handle", "main thread"),
         "load": at_start(llm_service, "load"),
-        "generation": before(llm_service.LanguageModelService, "_prompt", "generation"),
+        "generation": before(llm_service.LanguageModelService, "prompt", "generation"),
         **CHANNELS,
     },
 }

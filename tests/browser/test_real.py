@@ -95,7 +95,8 @@ def test_the_voice_stops_when_it_is_told_to(server: RunningServer, open_page: Op
     page = open_page(f"http://localhost:{server.web_port}/")
     type_turn(page, "Tell me a long story about a bridge.")
     wait_for_sound(page, timeout=60)
-    expect(answer(page)).to_be_visible(timeout=PATIENCE)  # some of it was played
+    expect(answer(page)).to_be_visible(timeout=PATIENCE)
+    page.wait_for_timeout(700)  # some words of it were played
     page.keyboard.press("Escape")
     wait_for_silence(page)
     expect(answer(page)).to_contain_text("—")
