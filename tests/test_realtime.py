@@ -232,7 +232,13 @@ def test_a_conversation_becomes_turns() -> None:
     def item(role: str, text: str) -> dict[str, Any]:
         return {"type": "message", "role": role, "content": [{"type": "input_text", "text": text}]}
 
-    items = [item("system", "Be kind."), item("user", "Hi"), {"type": "function_call"}]
+    call = {"type": "function_call", "call_id": "c1", "name": "time", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c1", "output": "5 PM"}
+    items = [item("system", "Be kind."), item("user", "Hi"), call, result]
     prompt, turns = conversation("Be brief.", [*items, item("assistant", "")])
     assert prompt == "Be brief.\nBe kind."
-    assert turns == [{"role": "user", "content": "Hi"}]
+    assert turns == [
+        {"role": "user", "content": "Hi"},
+        {"role": "tool_call", "id": "c1", "name": "time", "arguments": "{}"},
+        {"role": "tool_result", "id": "c1", "content": "5 PM"},
+    ]
