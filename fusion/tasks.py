@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
-
-from fusion import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +39,11 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 async def _count() -> None:
     """Let a monitor see whether tasks are left behind."""
+    # Imported here, as fetching models needs threads, and nothing beside the standard library.
+    import multiprocessing
+
+    from fusion import metrics
+
     tasks = metrics.TASKS.labels(multiprocessing.current_process().name)
     while True:
         tasks.set(len(asyncio.all_tasks()))

@@ -294,6 +294,14 @@ def spoken(running: Running) -> list[str | None]:
     return [each.spoken for each in running.reports if isinstance(each, SpeechEnded)]
 
 
+async def taken(running: Running) -> None:
+    """Wait until the client has read the sound, which it says after that."""
+    for _ in range(100):
+        if spoken(running):
+            return
+        await asyncio.sleep(0.05)
+
+
 UNTOLD = {"event": "error", "status": "ERROR", "message": UNSPOKEN, "turn": 1}
 
 
@@ -306,6 +314,7 @@ async def test_a_clause_that_ended_two_processes_is_left_out_alone(running: Runn
     async with running.connect("key-a") as socket:
         running.reply("a", "One two three. And then it dies. Here we go on.")
         got = await messages_until(socket, "reply_end")
+        await taken(running)
     left_out = {"event": "left_out", "turn": 1, "scripts": [], "message": FATAL}
     assert [each for each in told(got) if each["event"] not in ("reply_start", "reply_end")] == [
         {"event": "clause", "turn": 1, "text": "One two three. ", "at": 0.0},
