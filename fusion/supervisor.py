@@ -84,7 +84,6 @@ class Supervisor:
         # for the next one. It reads this when a service first imports numpy.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._folder = _run_folder()
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._folder.name  # see `fusion/metrics.py`
         self.links = Links(
             self._folder.name,
             os.urandom(32),
@@ -106,7 +105,12 @@ class Supervisor:
         `on_look` is called each time that it looks at the services: at least once a second, and
         ten times a second while one of them is not ready.
         """
-        with self._folder, self._reserve, _termination_signals() as asked:
+        with (
+            self._folder,
+            _metrics_in(self._folder.name),
+            self._reserve,
+            _termination_signals() as asked,
+        ):
             try:
                 for service in sorted(self._services):
                     self._start(service)
@@ -279,6 +283,20 @@ class _Reserve(contextlib.ExitStack):
         finally:
             with contextlib.suppress(OSError):
                 self.__enter__()
+
+
+@contextlib.contextmanager
+def _metrics_in(folder: str) -> Iterator[None]:
+    """Let the services that are started within keep their metrics in a folder: `metrics.py`."""
+    name = "PROMETHEUS_MULTIPROC_DIR"
+    before = os.environ.get(name)
+    os.environ[name] = folder
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 @contextlib.contextmanager

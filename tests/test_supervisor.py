@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion import supervisor
+from fusion import metrics, supervisor
 from fusion.errors import EXIT_CONFIGURATION, ConfigurationError
 from fusion.selection import Choice, Pick
 from fusion.settings import Settings
@@ -260,6 +260,7 @@ def test_shared_memory_that_cannot_be_had_is_one_sentence(
     monkeypatch.setattr(supervisor, "ServiceStatus", read_only)
     with pytest.raises(ConfigurationError, match=r"Read-only.*/dev/shm"):
         Supervisor(Settings(), NOTHING, {})
+    assert metrics.FOLDER not in os.environ, "and nothing is left for whoever starts next"
 
 
 def test_turns_under_way_finish_before_it_ends(start: Start) -> None:
