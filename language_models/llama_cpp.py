@@ -71,13 +71,15 @@ def load(settings: Settings) -> LanguageModel:
         ConfigurationError: there is no such file, or llama.cpp cannot read it.
     """
     name = LLMS[0].name if settings.llm == AUTO else settings.llm
-    return LlamaCpp(lookup.resolve(name, LLM, settings.cache_folder), settings)
+    known = next((llm for llm in LLMS if llm.name == name), None)
+    path = lookup.resolve(name, LLM, settings.cache_folder)
+    return LlamaCpp(path, settings, calls_tools=known is None or known.calls_tools)
 
 
 class LlamaCpp:
     """A GGUF model. Every method may be called from any thread."""
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Settings, *, calls_tools: bool = True) -> None:
         self.name = f"llama_cpp: {path.name}"
         self.max_concurrent = settings.max_clients
         self._settings = settings
@@ -94,7 +96,8 @@ class LlamaCpp:
             trust_env=False,
         )
         self._count = functools.lru_cache(maxsize=256)(self._count_tokens)
-        self.takes_tools = "tools" in str(self._properties().get("chat_template"))
+        has_place = "tools" in str(self._properties().get("chat_template"))
+        self.takes_tools = calls_tools and has_place
 
     def warm_up(self) -> None:
         """Read the system prompt into every slot and generate a few tokens."""

@@ -262,7 +262,7 @@ def test_the_system_prompt_does_not_deny_the_tools() -> None:
     world.commit("a", 1, 1, "Set a timer")
     system = nth_reply(world, 1).request.messages[0].content
     assert "no internet" not in system
-    assert "Call a tool" in system
+    assert "Use a tool" in system
 
 
 def test_what_a_tool_returns_opens_no_role(world: World) -> None:

@@ -42,7 +42,8 @@ class Llm:
 
     `memory` is bytes resident with four conversations, `prompt` and `generation` its speed beside
     the smallest model's. `tried` is whether the thirty questions of `benchmarks/questions.py` were
-    asked of it: only such a model is chosen unasked.
+    asked of it: only such a model is chosen unasked. `calls_tools` is whether it calls tools when
+    it should and answers from what they return: one that does neither is offered none.
     """
 
     model: Model
@@ -52,6 +53,7 @@ class Llm:
     prompt: float
     generation: float
     tried: bool = True
+    calls_tools: bool = True
 
     @property
     def name(self) -> str:
@@ -189,6 +191,7 @@ QWEN_0_5B = Llm(
     memory=615_000_000,
     prompt=0.42,
     generation=0.36,
+    calls_tools=False,  # it calls one in every answer, again and again
 )
 QWEN_1_5B = Llm(
     Model(
