@@ -48,8 +48,8 @@ class Reading:
     def pieces(self) -> Iterator[str | Thinking]:
         """What may be said, as it comes; THINKING while the model thinks.
 
-        Nothing more comes once it was cancelled. Raises ModelError where neither a word nor a call
-        came.
+        Nothing more comes once it was cancelled. Raises ModelError where nothing came of a prompt
+        without tools: with them, there is another try.
         """
         made: list[ToolCall] = []
         cut = yield from self._read(made)
@@ -60,7 +60,7 @@ class Reading:
         cut = cut and not self.calls
         if words := self._push(rest) + self._reply.finish(cut=cut):
             yield words
-        if not self.text and not self.calls:
+        if not self.text and not self.calls and not self._request.tools:
             raise ModelError(self._reply.why_empty(cut=cut))
 
     def _read(self, made: list[ToolCall]) -> Generator[str | Thinking, None, bool]:

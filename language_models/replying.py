@@ -106,11 +106,12 @@ class Replying:
             if generation.cancellation.requested:
                 return
             calls = reading.calls if offer.parallel else reading.calls[:1]
-            if not calls or (offer.ends_reply and self._hand_over(calls, offer)):
+            handed = bool(calls) and offer.ends_reply and self._hand_over(calls, offer)
+            if handed or (reading.text and not calls):
                 break
             calls = _without_made(calls, exchange)
             rounds_left = rounds_left - 1 if calls else 0
-            if not calls:  # a small model that goes in circles: let it answer
+            if not calls:  # a small model that goes in circles, or only into tags: let it answer
                 continue
             done = self._call(reading.text, calls, offer)
             if done is None:

@@ -168,6 +168,15 @@ def test_the_same_call_is_made_once_and_then_the_model_has_to_answer(world: Worl
     assert len([m for m in world.sent if isinstance(m, ToolCalled)]) == 1
 
 
+def test_a_model_that_writes_empty_tags_is_asked_without_tools(world: World) -> None:
+    world.commit("a", 1, 1, "How warm is it?")
+    nth_reply(world, 1).write("<tools>", "</tools>").end()
+    again = nth_reply(world, 2)
+    assert again.request.tools == ()
+    again.write("I cannot tell.").end()
+    assert world.until_sent(ReplyEnded, turn=1).text == "I cannot tell."
+
+
 def test_a_speculation_calls_nothing_before_its_commit(world: World) -> None:
     reply = world.speculate("a", 1, 1, "What time is it?")
     reply.write("Let me look. ", CALL).end()
