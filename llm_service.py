@@ -51,7 +51,7 @@ from language_models.library_errors import as_model_errors
 from language_models.prompts import size_in_prompt, with_tools
 from language_models.replying import CALL_TOKENS, Replying
 from language_models.speed import SpeedWatch, turn_cost
-from language_models.tool_calls import NoServerTools, ServerTools, ToolCalls
+from language_models.tool_calls import NoServerTools, ServerTools, ToolCalls, server_tools_of
 
 logger = logging.getLogger(__name__)
 
@@ -385,7 +385,10 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
             neighbour.offer(message)
 
     watch = automatic.watch(started)
-    service = LanguageModelService(started.model, settings, send, tell_speed=watch.reply)
+    server_tools = server_tools_of(settings)
+    service = LanguageModelService(
+        started.model, settings, send, tell_speed=watch.reply, server_tools=server_tools
+    )
     announcer = ModelAnnouncer(neighbours[0].offer)
     announcer.announce(started.name, "", started.sentence())
     if started.coming is not None:
@@ -403,6 +406,7 @@ async def _serve(settings: Settings, links: Links, stop: threading.Event) -> Non
         if message is not None:
             service.handle(message)
     service.close()
+    await server_tools.close()
     for neighbour in neighbours:
         neighbour.close()
     await inbox.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,6 +32,7 @@ def check(settings: Settings, choice: Choice) -> None:
     check_addresses(settings, choice)
     check_clients(settings, choice)
     Tokens(settings)
+    check_mcp_servers(settings)
     check_models(settings, choice)
     check_recording(settings)
     check_ports(settings)
@@ -126,6 +129,33 @@ def check_recording(settings: Settings) -> None:
             f"Sessions cannot be recorded in {settings.record}, which cannot be written: name "
             "another folder with --record."
         )
+
+
+def check_mcp_servers(settings: Settings) -> None:
+    """That each is an address, or a command whose program is there."""
+    for server in settings.mcp_server_list:
+        if not is_installed("mcp"):
+            raise ConfigurationError(
+                "--mcp_servers needs the package mcp: pip install 'whisperfusion[mcp]', or "
+                "pip install -r requirements-mcp.txt in a checkout."
+            )
+        if "://" in server:
+            if not _is_address(server, ("http", "https")):
+                raise ConfigurationError(
+                    f"--mcp_servers {server} is no address: write it as https://host/mcp."
+                )
+            continue
+        try:
+            words = shlex.split(server)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"--mcp_servers {server} is no command line ({error})."
+            ) from error
+        if shutil.which(words[0]) is None:
+            raise ConfigurationError(
+                f"--mcp_servers {server}: there is no program {words[0]}; give an address "
+                "(https://host/mcp) or the command that starts a server."
+            )
 
 
 def check_ports(settings: Settings) -> None:

@@ -234,6 +234,12 @@ class Settings:
         "none",
         least=0,
     )
+    mcp_servers: str = _setting(
+        "",
+        "conversation",
+        "comma-separated MCP servers whose tools the language model may call, each an address "
+        "(https://host/mcp) or a command that starts one (uvx mcp-server-time)",
+    )
     tool_timeout: float = _setting(
         20.0,
         "conversation",
@@ -457,6 +463,11 @@ class Settings:
     @property
     def cache_folder(self) -> Path:
         return Path(self.cache).expanduser()
+
+    @property
+    def mcp_server_list(self) -> tuple[str, ...]:
+        """The MCP servers, each an address or a command line."""
+        return tuple(each.strip() for each in self.mcp_servers.split(",") if each.strip())
 
     def prompt_tokens(self, *, tools: bool) -> int:
         """The longest prompt, with tools in it or without."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fusion.messages import ToolResult
+from fusion.settings import Settings
 from fusion.tools import (
     Tool,
     ToolCall,
@@ -52,6 +53,9 @@ class ServerTools(Protocol):
     ) -> None:
         """Begin a call and return; `done` is called once, from any thread."""
 
+    async def close(self) -> None:
+        """End what serves them."""
+
 
 class NoServerTools:
     """Where no server of tools is named."""
@@ -62,6 +66,18 @@ class NoServerTools:
         self, call: ToolCall, done: Callable[[Outcome], None], cancellation: Cancellation
     ) -> None:
         done(Outcome(error=f"There is no tool {call.name}."))
+
+    async def close(self) -> None:
+        pass
+
+
+def server_tools_of(settings: Settings) -> ServerTools:
+    """The tools of the servers that the settings name. Called in the event loop that serves."""
+    if not settings.mcp_server_list:
+        return NoServerTools()
+    from language_models.mcp_tools import McpTools  # an extra: only who names a server needs it
+
+    return McpTools(settings.mcp_server_list)
 
 
 class Observer(Protocol):

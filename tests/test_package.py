@@ -29,7 +29,7 @@ PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 REQUIREMENTS = tuple(
     f"requirements{extra}.txt"
-    for extra in ("", "-piper", "-kokoro", "-microphone", "-wyoming", "-tracing")
+    for extra in ("", "-piper", "-kokoro", "-microphone", "-wyoming", "-tracing", "-mcp")
 )
 PROGRAMS = ("fusion", "language_models", "realtime", "voices", "whisper_live", "wyoming_server")
 
