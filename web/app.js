@@ -15,6 +15,7 @@ import { sample } from "./preview.js";
 import { LANGUAGES, handshake, languageOf, load, needsHandshake, save, storageKey, storageOf } from "./settings.js";
 import { Talk } from "./talk.js";
 import { DocumentWords, interfaceOf, languageName, t, useLanguage } from "./texts.js";
+import { Tools, ringTone } from "./tools.js";
 import { View } from "./view.js";
 import { MICROPHONE, SLOW, TIME_LIMIT, heldWords, mindWords, stateNotice, stateWords, unvoicedWords } from "./words.js";
 const SAMPLE = 0; // the "turn" of a voice's sample: those of a conversation count from 1
@@ -43,6 +44,7 @@ class App {
     this.pending = []; // typed before the connection was ready
     this.announced = ""; // of how things stand
     this.talk = new Talk(this);
+    this.tools = new Tools({ ring: (text) => this.ring(text), hangUp: () => this.hangUp() });
     this.words = new DocumentWords(document);
     this.dialogs = new Dialogs(this);
     this.history = new History(this, this.kept);
@@ -129,7 +131,7 @@ class App {
   }
 
   async openPlayer() {
-    const player = new Player(this.context, (event) => this.conversation.sounded(event));
+    const player = new Player(this.context, (event) => this.sounded(event));
     try {
       await Promise.all([player.open(this.settings.volume), prepareCapture(this.context)]);
     } catch (error) {
@@ -335,10 +337,34 @@ class App {
       this.conversation.interrupted(message);
     } else if (message.event === "timeline") {
       this.conversation.timed(message);
+      if (message.milliseconds.first_sound === null) this.tools.replied(turn);
+    } else if (message.event === "tool_call") {
+      if (!message.by_server) this.connection.command("tool_result", this.tools.result(message));
+    } else if (message.event === "tool_ended") {
+      if (message.failed) this.view.notice(t("A tool failed: {reason}", { reason: message.message }));
     } else if (message.status === "ERROR") {
       if (turn === undefined) this.view.notice(t(message.message), { tone: "bad" });
       else this.conversation.failed(turn, message.message);
     }
+  }
+
+  sounded(event) {
+    this.conversation.sounded(event);
+    if (event.kind === "end") this.tools.replied(event.turn);
+    if (event.kind === "cut") this.tools.reset(); // they went on talking
+  }
+
+  ring(text) {
+    ringTone(this.context, this.settings.volume);
+    this.view.notice(text);
+    this.view.announce(text);
+  }
+
+  /** The language model ends the conversation, after its last words. */
+  hangUp() {
+    this.talk.close();
+    this.connection.close();
+    this.view.notice(t("The conversation has ended."));
   }
 
   onSoundState(open) {
@@ -372,6 +398,7 @@ class App {
     const question = forgotten ? this.conversation.takeUnanswered() : "";
     if (question) this.pending.unshift(question); // asked again once the new session is ready
     this.player?.reset();
+    this.tools.reset();
     this.conversation.connectionEnded();
   }
 

@@ -112,6 +112,7 @@ export class Dialogs {
     at("language").value = language;
     at("interface").value = this.app.settings.interface;
     at("remember").checked = this.app.settings.remember;
+    at("tools").checked = this.app.settings.tools;
     at("preview-state").textContent = "";
     radio("reply", reply).checked = true;
     radio("hold", hold).checked = true;
@@ -138,6 +139,7 @@ export class Dialogs {
       loudspeaker: at("output-device").value,
       interface: at("interface").value,
       remember: at("remember").checked,
+      tools: at("tools").checked,
     };
   }
 

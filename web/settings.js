@@ -1,5 +1,7 @@
 // What the person chose, kept in the browser.
 
+import { TOOLS } from "./tools.js";
+
 export const DEFAULTS = Object.freeze({
   language: "en", // "" lets the server detect it
   reply: true, // false: transcribe only
@@ -12,6 +14,7 @@ export const DEFAULTS = Object.freeze({
   loudspeaker: "",
   interface: "", // the page's own language; "" is the browser's
   remember: true, // keep conversations in this browser
+  tools: false, // let the language model use those of the page
 });
 
 // The languages of Whisper's multilingual models (https://github.com/openai/whisper, tokenizer.py).
@@ -84,7 +87,7 @@ export function save(storage, key, settings) {
 
 /** The handshake's fields that follow from the settings; see docs/protocol.md. */
 export function handshake(settings, history) {
-  const { language, reply, systemPrompt, voice, token } = settings;
+  const { language, reply, systemPrompt, voice, token, tools } = settings;
   const fields = {
     language: language || null,
     task: "transcribe",
@@ -95,7 +98,7 @@ export function handshake(settings, history) {
     reply,
     history,
   };
-  const optional = { system_prompt: systemPrompt.trim(), voice: voice.trim(), token };
+  const optional = { system_prompt: systemPrompt.trim(), voice: voice.trim(), token, tools: reply && tools && TOOLS };
   const given = Object.entries(optional).filter(([, value]) => value);
   return { ...fields, ...Object.fromEntries(given) };
 }

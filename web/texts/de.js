@@ -2,6 +2,7 @@
 
 export default {
   "A new conversation has begun.": "Ein neues Gespräch hat begonnen.",
+  "A tool failed: {reason}": "Ein Werkzeug versagte: {reason}",
   "Access token": "Zugangsschlüssel",
   "Access token, where the server asks for one": "Zugangsschlüssel, wenn der Server einen verlangt",
   "All conversations were deleted.": "Alle Gespräche wurden gelöscht.",
@@ -40,6 +41,7 @@ export default {
   Language: "Sprache",
   "Language model": "Sprachmodell",
   "Language of this page": "Sprache dieser Seite",
+  "Let it tell the time, set timers and hang up": "Darf die Uhrzeit sagen, Wecker stellen und auflegen",
   Listening: "Hört zu",
   "Listening: let go when done": "Hört zu: loslassen, wenn fertig",
   "Listening: press to stop": "Hört zu: drücken zum Beenden",
@@ -105,6 +107,7 @@ export default {
   "The browser’s": "Die des Browsers",
   "The connection broke before the answer was complete.":
     "Die Verbindung brach ab, bevor die Antwort fertig war.",
+  "The conversation has ended.": "Das Gespräch ist beendet.",
   "The microphone could not be started. Press the button to try again.":
     "Das Mikrofon ließ sich nicht starten. Drück den Knopf, um es noch einmal zu versuchen.",
   "The microphone was disconnected. Connect it and press the button again.":
@@ -126,6 +129,8 @@ export default {
   "The speech recogniser failed on what you said. Please say it again.":
     "Die Spracherkennung ist an deinen Worten gescheitert. Bitte sag es noch einmal.",
   "The system’s choice": "Die Wahl des Systems",
+  "The timer is up.": "Der Wecker klingelt.",
+  "The timer is up: {label}": "Der Wecker klingelt: {label}",
   "The voice failed, so this reply is not spoken to its end.":
     "Die Stimme ist ausgefallen, darum wird diese Antwort nicht zu Ende gesprochen.",
   "There is no microphone. Connect one and press the button again. You can type meanwhile.":

@@ -2,6 +2,7 @@
 
 export default {
   "A new conversation has begun.": "Ha empezado una conversación nueva.",
+  "A tool failed: {reason}": "Una herramienta falló: {reason}",
   "Access token": "Clave de acceso",
   "Access token, where the server asks for one": "Clave de acceso, si el servidor la pide",
   "All conversations were deleted.": "Se han borrado todas las conversaciones.",
@@ -40,6 +41,7 @@ export default {
   Language: "Idioma",
   "Language model": "Modelo de lenguaje",
   "Language of this page": "Idioma de esta página",
+  "Let it tell the time, set timers and hang up": "Puede decir la hora, poner temporizadores y colgar",
   Listening: "Escucha",
   "Listening: let go when done": "Escucha: suelta al acabar",
   "Listening: press to stop": "Escucha: pulsa para parar",
@@ -105,6 +107,7 @@ export default {
   "The browser’s": "El del navegador",
   "The connection broke before the answer was complete.":
     "La conexión se cortó antes de completar la respuesta.",
+  "The conversation has ended.": "La conversación ha terminado.",
   "The microphone could not be started. Press the button to try again.":
     "No se pudo iniciar el micrófono. Pulsa el botón para intentarlo otra vez.",
   "The microphone was disconnected. Connect it and press the button again.":
@@ -126,6 +129,8 @@ export default {
   "The speech recogniser failed on what you said. Please say it again.":
     "El reconocimiento de voz falló con lo que dijiste. Dilo otra vez, por favor.",
   "The system’s choice": "La del sistema",
+  "The timer is up.": "El temporizador ha terminado.",
+  "The timer is up: {label}": "El temporizador ha terminado: {label}",
   "The voice failed, so this reply is not spoken to its end.":
     "La voz falló, así que esta respuesta no se dice hasta el final.",
   "There is no microphone. Connect one and press the button again. You can type meanwhile.":

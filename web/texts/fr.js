@@ -2,6 +2,7 @@
 
 export default {
   "A new conversation has begun.": "Une nouvelle conversation a commencé.",
+  "A tool failed: {reason}": "Un outil a échoué : {reason}",
   "Access token": "Clé d’accès",
   "Access token, where the server asks for one": "Clé d’accès, si le serveur en demande une",
   "All conversations were deleted.": "Toutes les conversations ont été supprimées.",
@@ -41,6 +42,7 @@ export default {
   Language: "Langue",
   "Language model": "Modèle de langage",
   "Language of this page": "Langue de cette page",
+  "Let it tell the time, set timers and hang up": "Peut dire l’heure, régler des minuteurs et raccrocher",
   Listening: "À l’écoute",
   "Listening: let go when done": "À l’écoute : relâchez à la fin",
   "Listening: press to stop": "À l’écoute : appuyez pour arrêter",
@@ -106,6 +108,7 @@ export default {
   "The browser’s": "Celle du navigateur",
   "The connection broke before the answer was complete.":
     "La connexion s’est rompue avant la fin de la réponse.",
+  "The conversation has ended.": "La conversation est terminée.",
   "The microphone could not be started. Press the button to try again.":
     "Le micro n’a pas pu démarrer. Appuyez sur le bouton pour réessayer.",
   "The microphone was disconnected. Connect it and press the button again.":
@@ -127,6 +130,8 @@ export default {
   "The speech recogniser failed on what you said. Please say it again.":
     "La reconnaissance vocale a échoué sur vos mots. Redites-les, s’il vous plaît.",
   "The system’s choice": "Le choix du système",
+  "The timer is up.": "Le minuteur sonne.",
+  "The timer is up: {label}": "Le minuteur sonne : {label}",
   "The voice failed, so this reply is not spoken to its end.":
     "La voix a échoué : cette réponse n’est pas dite jusqu’au bout.",
   "There is no microphone. Connect one and press the button again. You can type meanwhile.":

@@ -2,6 +2,7 @@
 
 export default {
   "A new conversation has begun.": "Uma nova conversa começou.",
+  "A tool failed: {reason}": "Uma ferramenta falhou: {reason}",
   "Access token": "Chave de acesso",
   "Access token, where the server asks for one": "Chave de acesso, se o servidor pedir uma",
   "All conversations were deleted.": "Todas as conversas foram apagadas.",
@@ -40,6 +41,7 @@ export default {
   Language: "Idioma",
   "Language model": "Modelo de linguagem",
   "Language of this page": "Idioma desta página",
+  "Let it tell the time, set timers and hang up": "Pode dizer as horas, criar temporizadores e desligar",
   Listening: "Ouvindo",
   "Listening: let go when done": "Ouvindo: solte ao terminar",
   "Listening: press to stop": "Ouvindo: aperte para parar",
@@ -104,6 +106,7 @@ export default {
     "O navegador não deixa esta página usar o microfone. Permita-o nas configurações ao lado do endereço da página e aperte o botão outra vez. Enquanto isso, você pode digitar.",
   "The browser’s": "O do navegador",
   "The connection broke before the answer was complete.": "A conexão caiu antes de a resposta terminar.",
+  "The conversation has ended.": "A conversa terminou.",
   "The microphone could not be started. Press the button to try again.":
     "O microfone não pôde ser iniciado. Aperte o botão para tentar de novo.",
   "The microphone was disconnected. Connect it and press the button again.":
@@ -125,6 +128,8 @@ export default {
   "The speech recogniser failed on what you said. Please say it again.":
     "O reconhecimento de voz falhou no que você disse. Diga de novo, por favor.",
   "The system’s choice": "A escolha do sistema",
+  "The timer is up.": "O temporizador terminou.",
+  "The timer is up: {label}": "O temporizador terminou: {label}",
   "The voice failed, so this reply is not spoken to its end.":
     "A voz falhou, por isso esta resposta não é falada até o fim.",
   "There is no microphone. Connect one and press the button again. You can type meanwhile.":

@@ -2,6 +2,7 @@
 
 export default {
   "A new conversation has begun.": "新的对话已开始。",
+  "A tool failed: {reason}": "工具出错：{reason}",
   "Access token": "访问令牌",
   "Access token, where the server asks for one": "访问令牌（如果服务器要求）",
   "All conversations were deleted.": "所有对话都已删除。",
@@ -39,6 +40,7 @@ export default {
   Language: "语言",
   "Language model": "语言模型",
   "Language of this page": "页面语言",
+  "Let it tell the time, set timers and hang up": "允许它报时、设置计时器和结束对话",
   Listening: "正在听",
   "Listening: let go when done": "正在听：说完请松开",
   "Listening: press to stop": "正在听：按下停止",
@@ -100,6 +102,7 @@ export default {
     "浏览器不允许此页面使用麦克风。请在地址栏旁的设置中允许，然后再按一次按钮。在此期间你可以打字。",
   "The browser’s": "跟随浏览器",
   "The connection broke before the answer was complete.": "回答完成之前连接中断了。",
+  "The conversation has ended.": "对话已结束。",
   "The microphone could not be started. Press the button to try again.": "无法启动麦克风。请按按钮重试。",
   "The microphone was disconnected. Connect it and press the button again.": "麦克风已断开。请接好，然后再按一次按钮。",
   "The network is too slow for your voice: some of it was not sent.": "网络太慢，你的部分语音没有发送出去。",
@@ -116,6 +119,8 @@ export default {
   "The server’s own instructions": "服务器默认的说明",
   "The speech recogniser failed on what you said. Please say it again.": "语音识别没能处理你说的话。请再说一遍。",
   "The system’s choice": "系统默认",
+  "The timer is up.": "计时器到时了。",
+  "The timer is up: {label}": "计时器到时了：{label}",
   "The voice failed, so this reply is not spoken to its end.": "语音出错，因此这个回答没有说完。",
   "There is no microphone. Connect one and press the button again. You can type meanwhile.":
     "没有麦克风。请接上一个，然后再按一次按钮。在此期间你可以打字。",
