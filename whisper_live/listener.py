@@ -35,10 +35,6 @@ from whisper_live.utterance import Segment, Utterance, join
 # Audio kept from before the detector noticed speech, so that no first sound is lost.
 _PREROLL_FRAMES = round(0.32 / FRAME_SECONDS)
 
-# Seconds that a longer look at a doubtful text may hold the commit: most are done before it is due.
-# Waited for to the end, they made the 95th of 100 turns twice as slow.
-_LOOK_PATIENCE = 0.1
-
 # Speech without a pause is cut where its last seconds sound least spoken.
 _CUT_WITHIN = 6.0
 
@@ -276,9 +272,10 @@ class Listener:
             unknown = revision.text is None and self._policy.speculative_generation
             text = "" if unknown else revision.text
             required = self._policy.endpoint.required_silence(revision.probability, text)
-            if revision.provisional and silence >= required + _LOOK_PATIENCE:
-                revision.provisional = False  # its words are good enough to answer in time
-            if silence >= required and not revision.provisional:
+            if silence >= required:
+                # A longer look that is not done by now is not waited for: that made the turns it
+                # was for a tenth of a second slower, and their words no better.
+                revision.provisional = False
                 events += self._complete(now)
         return events
 
