@@ -27,6 +27,46 @@ def tools_as_json(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     return described
 
 
+def call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
+    """A JSON schema of one call of any of these tools, for a library that can keep a model to it.
+
+    A stranger's schema could be one that takes for ever: of each tool the simple parameters count.
+    """
+    return {"anyOf": [_call_of(tool) for tool in tools]}
+
+
+def _call_of(tool: Tool) -> dict[str, Any]:
+    schema = tool.schema
+    declared = schema.get("properties")
+    known = declared if isinstance(declared, Mapping) else {}
+    properties = {name: _simple(known[name]) for name in list(known)[:_MOST_PARAMETERS]}
+    wanted = schema.get("required")
+    required = [name for name in wanted if name in properties] if isinstance(wanted, list) else []
+    arguments = {"type": "object", "properties": properties, "required": required}
+    return {
+        "type": "object",
+        "properties": {"name": {"const": tool.name}, "arguments": arguments},
+        "required": ["name", "arguments"],
+    }
+
+
+def _simple(schema: object) -> dict[str, Any]:
+    """What of a parameter's schema is a plain type or a choice of short words."""
+    if not isinstance(schema, Mapping):
+        return {}
+    choices = schema.get("enum")
+    words = choices if isinstance(choices, list) else []
+    short = all(isinstance(each, str) and len(each) <= 64 for each in words)
+    if short and 0 < len(words) <= _MOST_CHOICES:
+        return {"enum": words}
+    kind = schema.get("type")
+    return {"type": kind} if kind in ("string", "integer", "number", "boolean") else {}
+
+
+_MOST_PARAMETERS = 16
+_MOST_CHOICES = 32
+
+
 class CallFragments:
     """Joins the fragments of calls that OpenAI's chat API streams; leaves out what does not fit."""
 

@@ -47,7 +47,7 @@ from language_models.base import (
     Thinking,
     patience,
 )
-from language_models.chat_json import CallFragments, messages_as_json, tools_as_json
+from language_models.chat_json import CallFragments, call_schema, messages_as_json, tools_as_json
 from language_models.library_errors import as_model_errors
 from language_models.pacing import Pacing
 from language_models.slots import Slots, cut_prompt
@@ -60,6 +60,10 @@ BATCH_TOKENS = 32
 
 HTTP_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
+
+# What a call begins with that has to be made: llama.cpp's own `tool_choice` of "required" lets a
+# model write whatever it likes before the call.
+_CALL_OPENING = "<tool_call>\n"
 
 _DONE = object()
 
@@ -184,6 +188,13 @@ class LlamaCpp:
 
         self._pacing.enter(key)
         try:
+            if request.must_call:
+                prompt = self._render(request.messages, request.tools) + _CALL_OPENING
+                call = {"prompt": prompt, **_sampling(request, slot)}
+                call["json_schema"] = call_schema(request.tools)
+                put({"choices": [{"text": _CALL_OPENING}]})
+                self._call(self._server.handle_completions, call, receive)
+                return
             chat = _chat_request(request, slot)
             self._call(self._server.handle_chat_completions, chat, receive)
             while paused and not abandoned.requested:
@@ -372,8 +383,7 @@ def _require_gguf(path: Path) -> None:
 
 
 def _chat_request(request: GenerationRequest, slot: int) -> dict[str, Any]:
-    fields = {**_conversation(request.messages, request.tools), **_sampling(request, slot)}
-    return {**fields, "tool_choice": "required"} if request.must_call else fields
+    return {**_conversation(request.messages, request.tools), **_sampling(request, slot)}
 
 
 def _sampling(request: GenerationRequest, slot: int) -> dict[str, Any]:

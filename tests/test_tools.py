@@ -21,6 +21,7 @@ from fusion.tools import (
     parse_tool,
     presentable,
 )
+from language_models.chat_json import call_schema
 
 WEATHER = {
     "type": "object",
@@ -192,3 +193,22 @@ def test_a_call_can_be_shown_whatever_it_holds(call_id: str, name: str, argument
     assert tools._NAME.fullmatch(shown.id)
     assert tools._NAME.fullmatch(shown.name)
     assert isinstance(json.loads(shown.arguments), dict)
+
+
+def test_what_a_model_is_kept_to_is_a_simple_schema_of_any_tool() -> None:
+    schema = call_schema(TOOLS)
+    assert [each["properties"]["name"]["const"] for each in schema["anyOf"]] == [
+        "weather",
+        "get_time",
+    ]
+    arguments = schema["anyOf"][0]["properties"]["arguments"]
+    assert arguments["required"] == ["city"]
+    assert arguments["properties"]["unit"] == {"enum": ["C", "F"]}
+    assert arguments["properties"]["where"] == {}
+
+
+@given(JSON)
+def test_no_strange_schema_breaks_or_grows_it(schema: Any) -> None:
+    more = schema if isinstance(schema, dict) else {}
+    tool = Tool("f", "", json.dumps({"properties": {"a": schema}, **more}))
+    assert len(json.dumps(call_schema((tool,)))) < 5000
