@@ -57,13 +57,28 @@ def main() -> None:
             taken(page, "error")
             page = opened(chromium, address, {"color_scheme": "dark"})
             page.get_by_role("button", name="Settings").click()
+            expect(page.get_by_role("button", name="Preview")).to_be_enabled(timeout=60000)
             taken(page, "settings")
+            page = opened(chromium, address, {"color_scheme": "light", "locale": "es", **PHONE})
+            asked(page, ["¿Cuál es la capital de España?", "Cuéntame algo del mar"])
+            page.get_by_role("button", name="Conversaciones").click()
+            taken(page, "conversations")
     with loading() as address, browser(MICROPHONE) as chromium:
         page = opened(chromium, address, {"color_scheme": "dark", **PHONE})
         expect(state(page)).to_contain_text("loading the voice")
         page.get_by_role("button", name="Talk").click()
         wait_until(page, "app.talk.listening")
         taken(page, "loading")
+
+
+def asked(page: Page, questions: list[str]) -> None:
+    """Ask each in a conversation of its own, in the page's Spanish."""
+    for text in questions:
+        page.locator("#typed").fill(text)
+        page.keyboard.press("Enter")
+        expect(answer(page)).to_be_visible(timeout=60000)
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Conversación nueva").click()
 
 
 def question(folder: Path) -> Path:

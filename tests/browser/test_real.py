@@ -120,6 +120,48 @@ def test_a_service_that_is_killed_comes_back_under_the_page(
     assert "Hello there." in said(page).inner_text()
 
 
+def test_a_german_page_has_all_comforts(
+    server: RunningServer, question: Path, open_page: Open
+) -> None:
+    page = open_page(f"http://localhost:{server.web_port}/", question, locale="de-DE")
+    page.get_by_role("button", name="Einstellungen").click()
+    page.locator("#language").select_option("en")
+    preview = page.get_by_role("button", name="Anhören")
+    expect(preview).to_be_enabled(timeout=PATIENCE)
+    preview.click()
+    wait_for_sound(page, timeout=60)
+    wait_until(page, "app.player.audible === null", timeout=60)
+    page.get_by_role("button", name="Fertig").click()
+
+    page.get_by_role("button", name="Sprechen").click()
+    expect(said(page)).to_contain_text(re.compile("meaning of life", re.I), timeout=PATIENCE)
+    expect(answer(page)).to_be_visible(timeout=PATIENCE)
+    mute = page.get_by_role("button", name="Mikrofon stummschalten")
+    mute.click()
+    expect(page.locator("#talk-hint")).to_have_text("Stumm: nichts wird gesendet")
+    wait_until(
+        page, "app.player.audible === null && app.conversation.entries[0].reply.complete", 60
+    )
+    expect(page.locator(".timeline summary")).to_have_text(re.compile(r"^\d+,\d s$"))
+    page.get_by_role("button", name="Noch einmal abspielen").click()
+    wait_for_sound(page)
+    page.keyboard.press("Escape")
+    wait_for_silence(page)
+    mute.click()
+    wait_until(page, "app.talk.listening")
+    page.get_by_role("button", name="Sprechen").click()
+
+    page.get_by_role("button", name="Neues Gespräch").click()
+    page.get_by_role("button", name="Was kannst du?").click()
+    expect(answer(page)).to_be_visible(timeout=PATIENCE)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Gespräche", exact=True).click()
+    page.get_by_label("Suchen").fill("meaning")
+    page.locator("#found [data-act=open]").click()
+    expect(said(page)).to_contain_text(re.compile("meaning of life", re.I))
+    wait_until(page, "app.connection.connected", timeout=60)
+
+
 def answered(page: Page, text: str, turn: int) -> None:
     type_turn(page, text)
     expect(said(page, turn)).to_contain_text(text, timeout=PATIENCE)
