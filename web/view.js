@@ -19,7 +19,7 @@ export class View {
       this.follow();
       at("talk").focus();
     });
-    this.main.addEventListener("scroll", () => show(at("latest"), !this.following));
+    this.main.addEventListener("scroll", () => this.showLatest());
   }
 
   /** Whether the newest words are in sight. */
@@ -129,12 +129,17 @@ export class View {
   showIntroduction() {
     show(at("introduction"), this.items.size === 0 && !at("waiting").hasChildNodes());
     show(at("new"), this.items.size > 0);
-    show(at("latest"), !this.following);
+    this.showLatest();
   }
 
-  /** Show the newest words. */
+  /** The way back to the newest words, where there are any. */
+  showLatest() {
+    show(at("latest"), at("introduction").hidden && !this.following);
+  }
+
+  /** Show the newest words; the introduction is read from its beginning. */
   follow() {
-    this.main.scrollTop = this.main.scrollHeight;
+    this.main.scrollTop = at("introduction").hidden ? this.main.scrollHeight : 0;
   }
 
   entry(entry) {

@@ -119,3 +119,13 @@ def test_every_icon_has_a_tooltip_and_the_page_can_be_installed(
     assert [named for named, real in pictures if named != real] == []
     assert {"192x192", "512x512", "180x180"} == {named for named, _ in pictures}
     assert "maskable" in {purpose for *_, purpose in sizes}
+
+
+def test_the_introduction_is_read_from_its_beginning(address: str, open_page: Open) -> None:
+    page = open_page(address)
+    page.set_viewport_size({"width": 900, "height": 460})
+    page.get_by_role("button", name="Settings").click()
+    expect(page.get_by_role("button", name="Preview")).to_be_enabled()
+    page.get_by_role("button", name="Done").click()
+    assert page.evaluate("() => document.getElementById('main').scrollTop") == 0
+    expect(page.locator("#latest")).to_be_hidden()

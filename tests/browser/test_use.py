@@ -300,6 +300,11 @@ def test_nothing_sticks_out_of_the_screen(address: str, tmp_path: Path, open_pag
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= width, f"{control} at {width}x{height}"
             assert box["y"] + box["height"] <= height, f"{control} at {width}x{height}"
+        if width == PHONE["width"]:
+            name, last = (page.locator(one).bounding_box() for one in ("h1", "#open-settings"))
+            assert name is not None
+            assert last is not None
+            assert abs(name["y"] - last["y"]) < 20, "name and buttons share a row"
         box = page.locator("main").bounding_box()
         assert box is not None
         assert box["height"] >= 96, f"no room to read at {width}x{height}"
