@@ -94,14 +94,17 @@ async def test_a_person_interrupts_a_tool_and_is_answered(mind: RunningServer) -
 
 
 async def test_a_tool_of_an_mcp_server_is_called(mind: RunningServer) -> None:
-    async with talk(server_of(mind)) as conversation:
-        await conversation.command("say", text="Call server_time for the zone Oslo.")
-        called: list[Notice] = []
-        async for event in conversation.events():
-            if isinstance(event, Notice) and event.name.startswith("tool_"):
-                called.append(event)
-            if isinstance(event, ReplyText) and event.final:
-                break
+    called: list[Notice] = []
+    for _ in range(4):  # it is free to answer without the tool, and at times does
+        async with talk(server_of(mind)) as conversation:
+            await conversation.command("say", text="Call server_time for the zone Oslo.")
+            async for event in conversation.events():
+                if isinstance(event, Notice) and event.name.startswith("tool_"):
+                    called.append(event)
+                if isinstance(event, ReplyText) and event.final:
+                    break
+        if called:
+            break
     assert [notice.name for notice in called] == ["tool_call", "tool_ended"]
     assert called[0].fields["by_server"]
     assert called[0].fields["arguments"] == {"zone": "Oslo"}
