@@ -51,6 +51,7 @@ from language_models.chat_json import CallFragments, call_schema, messages_as_js
 from language_models.library_errors import as_model_errors
 from language_models.pacing import Pacing
 from language_models.slots import Slots, cut_prompt
+from language_models.told_history import tell_history
 
 logger = logging.getLogger(__name__)
 
@@ -77,16 +78,27 @@ def load(settings: Settings) -> LanguageModel:
     name = LLMS[0].name if settings.llm == AUTO else settings.llm
     known = next((llm for llm in LLMS if llm.name == name), None)
     path = lookup.resolve(name, LLM, settings.cache_folder)
-    return LlamaCpp(path, settings, calls_tools=known is None or known.calls_tools)
+    if known is None:
+        return LlamaCpp(path, settings)
+    calls, tells = known.calls_tools, known.tells_history
+    return LlamaCpp(path, settings, calls_tools=calls, tells_history=tells)
 
 
 class LlamaCpp:
     """A GGUF model. Every method may be called from any thread."""
 
-    def __init__(self, path: Path, settings: Settings, *, calls_tools: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        *,
+        calls_tools: bool = True,
+        tells_history: bool = False,
+    ) -> None:
         self.name = f"llama_cpp: {path.name}"
         self.max_concurrent = settings.max_clients
         self._settings = settings
+        self._tells_history = tells_history
         self._slots = Slots(settings.max_clients)
         self._pacing = Pacing()
         self._workers: set[threading.Thread] = set()
@@ -195,7 +207,7 @@ class LlamaCpp:
                 put({"choices": [{"text": _CALL_OPENING}]})
                 self._call(self._server.handle_completions, call, receive)
                 return
-            chat = _chat_request(request, slot)
+            chat = self._conversation(request.messages, request.tools) | _sampling(request, slot)
             self._call(self._server.handle_chat_completions, chat, receive)
             while paused and not abandoned.requested:
                 self._pacing.pause(key, lambda: abandoned.requested)
@@ -304,7 +316,7 @@ class LlamaCpp:
             handle(request, progress)
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> str:
-        answer = self._post("/apply-template", _conversation(messages, tools))
+        answer = self._post("/apply-template", self._conversation(messages, tools))
         return str(answer["prompt"])
 
     def _count_tokens(self, messages: tuple[ChatMessage, ...], tools: tuple[Tool, ...]) -> int:
@@ -313,6 +325,14 @@ class LlamaCpp:
             "/tokenize", {"content": prompt, "add_special": True, "parse_special": True}
         )
         return len(answer["tokens"])
+
+    def _conversation(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool]
+    ) -> dict[str, Any]:
+        if not tools:
+            return {"messages": messages_as_json(messages)}
+        told = tell_history(messages) if self._tells_history else messages
+        return {"messages": messages_as_json(told), "tools": tools_as_json(tools)}
 
     def _properties(self) -> dict[str, Any]:
         """What llama.cpp says of the model. Raises ConfigurationError."""
@@ -382,10 +402,6 @@ def _require_gguf(path: Path) -> None:
         )
 
 
-def _chat_request(request: GenerationRequest, slot: int) -> dict[str, Any]:
-    return {**_conversation(request.messages, request.tools), **_sampling(request, slot)}
-
-
 def _sampling(request: GenerationRequest, slot: int) -> dict[str, Any]:
     return {
         "max_tokens": request.max_tokens,
@@ -398,11 +414,6 @@ def _sampling(request: GenerationRequest, slot: int) -> dict[str, Any]:
         "cache_prompt": True,
         "id_slot": slot,
     }
-
-
-def _conversation(messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> dict[str, Any]:
-    fields: dict[str, Any] = {"messages": messages_as_json(messages)}
-    return {**fields, "tools": tools_as_json(tools)} if tools else fields
 
 
 def _pieces(event: Any) -> list[str | Thinking]:

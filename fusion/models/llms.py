@@ -44,6 +44,7 @@ class Llm:
     the smallest model's. `tried` is whether the thirty questions of `benchmarks/questions.py` were
     asked of it: only such a model is chosen unasked. `calls_tools` is whether it calls tools when
     it should and answers from what they return: one that does neither is offered none.
+    `tells_history` is whether it goes on calling only where earlier turns are told in the question.
     """
 
     model: Model
@@ -54,6 +55,7 @@ class Llm:
     generation: float
     tried: bool = True
     calls_tools: bool = True
+    tells_history: bool = False
 
     @property
     def name(self) -> str:
@@ -228,6 +230,7 @@ QWEN_1_5B = Llm(
     memory=1_800_000_000,
     prompt=0.2,
     generation=0.17,
+    tells_history=True,
 )
 QWEN3_5_2B = Llm(
     Model(
