@@ -30,8 +30,10 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 30.0
 """Seconds; a program may be fetched first (`uvx`, `npx`)."""
 
-_PING_INTERVAL = 20.0
-_PING_TIMEOUT = 10.0
+# How often a server is asked for its tools again: they may change, and it may be gone. (The
+# protocol's own ping is no more since its version of 2026-07-28.)
+_LOOK_INTERVAL = 20.0
+_LOOK_TIMEOUT = 10.0
 _BACKOFF = (2.0, 5.0, 15.0, 60.0)
 _OURS = "WHISPERFUSION_"
 
@@ -88,6 +90,7 @@ class _Server:
         self.tools: tuple[Tool, ...] = ()
         self._target = server_target(written)
         self._client: Client | None = None
+        self._listed: list[Any] = []
         self._lost = asyncio.Event()
 
     async def run(self) -> None:
@@ -109,19 +112,25 @@ class _Server:
             client = Client(self._target, read_timeout_seconds=CONNECT_TIMEOUT)
             await stack.enter_async_context(client)
             self._lost.clear()
-            listed = await client.list_tools()
-            self.tools = checked_tools(listed.tools, self.name)
+            await self._look(client)
             self._client = client
-            names = ", ".join(tool.name for tool in self.tools) or "none"
-            logger.info("tools of %s: %s", self.name, names)
             try:
                 while not self._lost.is_set():
                     try:
-                        await asyncio.wait_for(self._lost.wait(), _PING_INTERVAL)
+                        await asyncio.wait_for(self._lost.wait(), _LOOK_INTERVAL)
                     except asyncio.TimeoutError:
-                        await asyncio.wait_for(client.send_ping(), _PING_TIMEOUT)
+                        await asyncio.wait_for(self._look(client), _LOOK_TIMEOUT)
             finally:
                 self._client, self.tools = None, ()
+
+    async def _look(self, client: Client) -> None:
+        """Ask for the server's tools."""
+        listed = (await client.list_tools()).tools
+        if listed == self._listed and self.tools:
+            return
+        self._listed, self.tools = listed, checked_tools(listed, self.name)
+        names = ", ".join(tool.name for tool in self.tools) or "none"
+        logger.info("tools of %s: %s", self.name, names)
 
     async def call(self, call: ToolCall) -> Outcome:
         """Have the server carry out a call."""

@@ -37,6 +37,12 @@ def dies() -> str:
 
 
 @server.tool()
+def process() -> str:
+    """Tell which process this is."""
+    return str(os.getpid())
+
+
+@server.tool()
 def whoami() -> str:
     """Tell a variable that is nobody's business."""
     return os.environ.get("WHISPERFUSION_TOKEN", "unknown")

@@ -85,6 +85,14 @@ async def test_a_program_is_started_and_its_tools_are_called(
         assert "Error executing tool fails" in (await call(tools, "fails")).error
 
 
+async def test_a_server_that_is_there_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_tools, "_LOOK_INTERVAL", 0.05)
+    async with offered(COMMAND) as tools:
+        before = (await call(tools, "process")).output
+        await asyncio.sleep(0.5)
+        assert (await call(tools, "process")).output == before
+
+
 async def test_a_server_at_an_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mcp_tools, "_BACKOFF", (0.2,))  # it may be found before it listens
     async with offered(address) as tools:
