@@ -35,6 +35,7 @@ END = {"name": "end_conversation", "description": "End it, when the person says 
 QUESTIONS = (
     ("What is the weather in Paris?", "get_weather"),
     ("How warm is it in Berlin today?", "get_weather"),
+    ("Do I need an umbrella in London?", "get_weather"),
     ("Set a timer for five minutes.", "set_timer"),
     ("Please ring in twenty seconds.", "set_timer"),
     ("Goodbye.", "end_conversation"),
@@ -60,10 +61,13 @@ def called(model: LanguageModel, tools: tuple[Tool, ...], said: tuple[ChatMessag
     system = with_tools(Settings().system_prompt)
     moment = "It is Wednesday, November 25, 2026, 2:15 PM."
     messages = (ChatMessage("system", f"{system} {moment}"), *said)
-    request = GenerationRequest(messages, 160, tools=tools)
-    reading = Reading(model, request, Cancellation(), 100)
-    for _ in reading.pieces():
-        pass
+    for must_call in (False, True):
+        request = GenerationRequest(messages, 160, tools=tools, must_call=must_call)
+        reading = Reading(model, request, Cancellation(), 100)
+        for _ in reading.pieces():
+            pass
+        if not reading.wants_to_call:
+            break
     return reading.calls[0].name if reading.calls else ""
 
 

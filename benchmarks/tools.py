@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from whisper_live.client.conversation import Server, talk
+from whisper_live.client.conversation import Conversation, Server, talk
 from whisper_live.client.events import Failure, Notice, ReplyText, Sound
 
 TOOLS = (
@@ -58,6 +58,7 @@ async def ask(
     `choice` is the handshake's `tool_choice`.
     """
     asked = Asked()
+    working: list[asyncio.Task[None]] = []
     fields = {"tools": TOOLS, "tool_choice": choice, "buffer_lead": 60.0}
     async with talk(server, **fields) as conversation:
         began = time.monotonic()
@@ -78,10 +79,9 @@ async def ask(
                 asked.calls.append(call)
                 asked.lines.append(f"{at}  calls {call['name']} {call['arguments']}")
                 if not call["by_server"]:
-                    await asyncio.sleep(tool_seconds)
-                    output = fails or RESULTS[call["name"]]
-                    result = {"id": call["id"], "output": output, "failed": bool(fails)}
-                    await conversation.command("tool_result", **result)
+                    output = {"output": fails or RESULTS[call["name"]], "failed": bool(fails)}
+                    works = _answer(conversation, tool_seconds, id=call["id"], **output)
+                    working.append(asyncio.create_task(works))
             elif isinstance(event, Notice) and event.name == "tool_ended":
                 asked.ended.append(dict(event.fields))
                 state = event.fields["message"] or "it has the result"
@@ -92,6 +92,11 @@ async def ask(
                 asked.spoken = str(event.fields["spoken"])
                 break
     return asked
+
+
+async def _answer(conversation: Conversation, seconds: float, **result: object) -> None:
+    await asyncio.sleep(seconds)
+    await conversation.command("tool_result", **result)
 
 
 async def _main(options: argparse.Namespace) -> None:

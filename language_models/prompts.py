@@ -17,7 +17,7 @@ from language_models.base import ChatMessage
 from language_models.chat_json import tools_as_json
 
 # What makes Qwen 2.5 Coder 1.5B call most often, of several sentences that were tried.
-_WITH_TOOLS = "Use a tool where it helps."
+_WITH_TOOLS = "Use a tool where it helps, and never describe one."
 
 # What templates write around tools, at most.
 _AROUND_TOOLS = 800

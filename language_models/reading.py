@@ -45,6 +45,11 @@ class Reading:
     def text(self) -> str:
         return self._reply.text
 
+    @property
+    def wants_to_call(self) -> bool:
+        """Whether a call began of which nothing came."""
+        return self._written.began and not self.calls
+
     def pieces(self) -> Iterator[str | Thinking]:
         """What may be said, as it comes; THINKING while the model thinks.
 

@@ -95,23 +95,25 @@ class Replying:
     def make(self) -> None:
         """Make it, to its end or until it is stopped. Raises ModelError."""
         generation, exchange = self._generation, list[ChatMessage]()
-        rounds_left = _MOST_ROUNDS
+        rounds_left, must_call = _MOST_ROUNDS, self._host.offer(generation).required
         while True:
             offer = self._host.offer(generation) if rounds_left else NO_TOOLS
             tools = self._tool_calls.offered(offer) if rounds_left else ()
             messages = self._host.prompt(generation, exchange, tools)
             if messages is None:
                 return
-            reading = self._read(messages, tools, must_call=offer.required and not exchange)
+            reading = self._read(messages, tools, must_call=must_call)
             if generation.cancellation.requested:
                 return
-            calls = reading.calls if offer.parallel else reading.calls[:1]
+            wanted = reading.calls if offer.parallel else reading.calls[:1]
+            calls = _without_made(wanted, messages)
             handed = bool(calls) and offer.ends_reply and self._hand_over(calls, offer)
-            if handed or (reading.text and not calls):
+            if handed or (reading.text and not wanted):
                 break
-            calls = _without_made(calls, exchange)
-            rounds_left = rounds_left - 1 if calls else 0
-            if not calls:  # a small model that goes in circles, or only into tags: let it answer
+            # A small model that wrote empty tags is kept to a call; one in circles has to answer.
+            must_call = reading.wants_to_call and not must_call
+            rounds_left = rounds_left - 1 if calls or must_call else 0
+            if not calls:
                 continue
             done = self._call(reading.text, calls, offer)
             if done is None:
@@ -203,10 +205,12 @@ class Replying:
 
 
 def _without_made(
-    calls: Sequence[ToolCall], exchange: Sequence[ChatMessage]
+    calls: Sequence[ToolCall], messages: Sequence[ChatMessage]
 ) -> tuple[ToolCall, ...]:
-    """Calls less those that were made in this reply already, word for word."""
-    made = {(call.name, _canonical(call)) for message in exchange for call in message.calls}
+    """Calls less those that were made since the last question already, word for word."""
+    asked = [at for at, message in enumerate(messages) if message.role == "user"]
+    since = messages[asked[-1] if asked else 0 :]
+    made = {(call.name, _canonical(call)) for message in since for call in message.calls}
     return tuple(call for call in calls if (call.name, _canonical(call)) not in made)
 
 

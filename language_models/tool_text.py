@@ -85,6 +85,11 @@ class ToolCallFilter:
         self._raw = ""
         self._said = 0
 
+    @property
+    def began(self) -> bool:
+        """Whether a call began, whatever came of it."""
+        return _OPENING.search(self._raw) is not None
+
     def push(self, piece: str) -> str:
         """What may be said now, after one more piece."""
         self._raw += piece

@@ -168,10 +168,25 @@ def test_the_same_call_is_made_once_and_then_the_model_has_to_answer(world: Worl
     assert len([m for m in world.sent if isinstance(m, ToolCalled)]) == 1
 
 
-def test_a_model_that_writes_empty_tags_is_asked_without_tools(world: World) -> None:
-    world.commit("a", 1, 1, "How warm is it?")
+def test_a_model_that_writes_empty_tags_is_kept_to_a_call(world: World) -> None:
+    world.commit("a", 1, 1, "What time is it?")
     nth_reply(world, 1).write("<tools>", "</tools>").end()
-    again = nth_reply(world, 2)
+    kept = nth_reply(world, 2)
+    assert kept.request.must_call
+    kept.write(CALL).end()
+    called = world.until_sent(ToolCalled)
+    world.tell(ToolResult("a", called.call.id, "5 PM"))
+    last = nth_reply(world, 3)
+    assert not last.request.must_call
+    last.write("Five.").end()
+    assert world.until_sent(ReplyEnded, turn=1).text == "Five."
+
+
+def test_a_model_that_writes_nothing_but_empty_tags_is_asked_without_tools(world: World) -> None:
+    world.commit("a", 1, 1, "How warm is it?")
+    for number in (1, 2):
+        nth_reply(world, number).write("<tools>", "</tools>").end()
+    again = nth_reply(world, 3)
     assert again.request.tools == ()
     again.write("I cannot tell.").end()
     assert world.until_sent(ReplyEnded, turn=1).text == "I cannot tell."
@@ -245,6 +260,8 @@ def test_a_client_that_asks_for_the_next_reply_itself_gets_the_call_at_its_end()
     second = nth_reply(world, 2)
     assert roles(second) == ["system", "user", "assistant", "tool"]
     assert second.request.messages[-2].content == "Let me look."
+    second.write(CALL).end()  # it has that result
+    assert nth_reply(world, 3).request.tools == ()
 
 
 def test_a_wish_has_tools_of_its_own(world: World) -> None:

@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 # Whether a small model calls by itself hangs on each word of its prompt, which has the time in it:
-# here it has to. How often it does: docs/realtime.md.
+# here it has to. How often it does: docs/protocol.md.
 COMMAND = f"{shlex.quote(sys.executable)} -m tests.mcp_server"
 WEATHER = "What is the weather in Paris?"
 
