@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from fusion.settings import Settings
 from fusion.tools import Tool, ToolCall
 from language_models.base import ChatMessage
 from language_models.chat_json import messages_as_json, messages_for_template, tools_as_json
+from language_models.chat_template import ChatTemplate
 from language_models.conversation import Conversation
 from language_models.prompts import CHATML, PHI_3
 
@@ -198,3 +200,32 @@ def test_what_tools_returned_is_cut_where_a_prompt_lacks_room() -> None:
     assert count(messages) <= 1500
     assert [message.role for message in messages] == ["system", "user", "assistant", "tool"]
     assert messages[-1].content.endswith("[…]")
+
+
+class Tokenizer:
+    """What a template of transformers is handed, for vLLM."""
+
+    chat_template = QWEN
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[dict[str, Any]], dict[str, Any]]] = []
+
+    def apply_chat_template(self, messages: list[dict[str, Any]], **how: Any) -> str:
+        self.asked.append((messages, how))
+        return "prompt"
+
+
+def test_a_tokenizers_template_is_handed_tools_calls_and_results() -> None:
+    tokenizer = Tokenizer()
+    template = ChatTemplate(tokenizer)
+    assert template.takes_tools
+    assert template.call_opening == "<tool_call>\n"
+    assert prompt_of(template.render, "5 PM", '{"zone": "Oslo"}') == "prompt"
+    messages, how = tokenizer.asked[-1]
+    assert how["tools"] == tools_as_json([TOOL])
+    *_, assistant, tool = messages
+    assert assistant["tool_calls"][0]["function"]["arguments"] == {"zone": "Oslo"}
+    assert (tool["role"], tool["content"], tool["name"]) == ("tool", "5 PM", "get_time")
+    tokenizer.chat_template = "{{ messages }}"
+    assert not ChatTemplate(tokenizer).takes_tools
+    assert ChatTemplate(tokenizer).call_opening == ""
