@@ -64,6 +64,8 @@ class EndpointPolicy:
         return min(wait, self.longest)
 
     def _wait(self, probability: float | None, text: str | None) -> float:
+        if text == "":
+            return self.unfinished  # nobody waits for an answer to no words, and some may follow
         reads_done = text is None or reads_finished(text)
         if probability is None:
             return self.unsure if reads_done else self.unfinished
