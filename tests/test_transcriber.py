@@ -233,6 +233,27 @@ def test_a_doubtful_text_is_decoded_again_until_it_is_sound(
     ]
 
 
+def test_a_loop_whose_beginning_is_a_text_keeps_nobody_waiting(
+    english: FasterWhisper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decodings = []
+    decode = FasterWhisper._decode
+
+    def counted(model, requests, encoded, decoding):  # type: ignore[no-untyped-def]
+        decodings.append(decoding)
+        return decode(model, requests, encoded, decoding)
+
+    monkeypatch.setattr(FasterWhisper, "_decode", counted)
+    # Cut so, tiny.en asks it again and again.
+    audio = load("what_time_is_it")[int(0.45 * SAMPLE_RATE) : int(1.75 * SAMPLE_RATE)]
+    [quick] = english.transcribe([TranscriptionRequest(audio, quick=True)])
+    assert (words(quick.text), quick.doubtful) == (["what", "time", "is", "it"], True)
+    assert decodings == [subject.FIRST]
+    [whole] = english.transcribe([TranscriptionRequest(audio)])
+    assert (words(whole.text), whole.doubtful) == (["what", "time", "is", "it"], False)
+    assert len(decodings) > 2
+
+
 def test_a_gpu_without_its_libraries_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

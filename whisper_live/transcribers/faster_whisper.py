@@ -110,13 +110,15 @@ window does for all of them."""
 class Hypothesis:
     """What one decoding made of one request, and how probable all of its text is.
 
-    It `ran_on` when it wrote more than can have been said. A text that `may_be_loop` repeats
-    itself, but no faster than somebody can have said it.
+    It `ran_on` when it wrote more than can have been said; where it `loops`, what it wrote before
+    that is a text. A text that `may_be_loop` repeats itself, but no faster than somebody can have
+    said it.
     """
 
     transcript: Transcript
     log_probability: float
     ran_on: bool = False
+    loops: bool = False
     may_be_loop: bool = False
 
     @property
@@ -217,7 +219,8 @@ class FasterWhisper:
             hypotheses = self._recognise([requests[i] for i in group], FIRST)
             for i, hypothesis in zip(group, hypotheses, strict=True):
                 quick = requests[i].quick
-                if hypothesis.is_unsound or (hypothesis.is_doubtful and not quick):
+                again = hypothesis.is_unsound and not hypothesis.loops
+                if again or (hypothesis.is_doubtful and not quick):
                     hypothesis = self._recognise_again(requests[i], hypothesis, cancelled)
                 transcript = guards.believed(hypothesis.transcript, requests[i].audio)
                 if quick and hypothesis.is_doubtful and transcript is not NOTHING_HEARD:
@@ -302,6 +305,7 @@ class FasterWhisper:
         return Hypothesis(
             Transcript(text, language, confidence, result.no_speech_prob),
             log_probability,
+            loops=loops,
             ran_on=loops or len(tokens) >= limit or guards.is_repetitive(text),
             may_be_loop=guards.may_be_loop(text),
         )
