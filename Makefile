@@ -6,6 +6,7 @@
 ARGS ?=
 PYTHON ?=
 FUZZ_INPUTS ?= 2000
+MIND := qwen2.5-coder-1.5b
 
 VENV := .venv
 TORCH_VENV := .venv-torch
@@ -25,7 +26,7 @@ TORCH := $(shell grep -o '^torch==[^ ]*' requirements-torch.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo models test test-python test-torch test-alerts fuzz audit test-image bare-systems system-packages lint \
+.PHONY: help run demo models test test-python test-torch test-alerts test-mind fuzz audit test-image bare-systems system-packages lint \
 	bench conformance lock clean
 
 help: ## list these commands
@@ -44,7 +45,7 @@ test: system-packages lint audit models $(BROWSER_STAMP) ## install what the tes
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 test-python: lint models ## the same without the tests that need a browser, nginx or curl
-	$(VENV)/bin/python -m pytest -m "not (gpu or torch or promtool or $(SYSTEM_MARKERS))" $(ARGS)
+	$(VENV)/bin/python -m pytest -m "not (gpu or torch or promtool or mind or $(SYSTEM_MARKERS))" $(ARGS)
 
 test-torch: models $(TORCH_STAMP) ## run the tests of the PyTorch models in an environment of their own
 	$(TORCH_VENV)/bin/python -m pytest -m torch $(ARGS)
@@ -54,6 +55,10 @@ fuzz: $(DEV_STAMP) ## throw 30,000 inputs at the parsers and the three ports (a 
 
 test-alerts: $(DEV_STAMP) .promtool/promtool ## check alerts and dashboard with promtool
 	PROMTOOL=$(CURDIR)/.promtool/promtool $(VENV)/bin/python -m pytest -m promtool $(ARGS)
+
+test-mind: models $(DEV_STAMP) ## run the tests that need a language model of 1.1 GB, which it fetches
+	@$(VENV)/bin/python -m fusion.models $(MIND) >/dev/null
+	$(VENV)/bin/python -m pytest -m mind $(ARGS)
 
 test-image: system-packages $(IMAGE_STAMP) $(BROWSER_STAMP) ## run the tests with the GPU image's packages, without PyTorch and CUDA
 	@$(IMAGE_VENV)/bin/python -m fusion.models >/dev/null

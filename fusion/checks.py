@@ -18,7 +18,8 @@ from fusion.models.sources import LLM, VOICE, WHISPER
 from fusion.selection import Choice, is_installed, model_name
 from fusion.serving.ports import PURPOSES, open_listeners
 from fusion.serving.tokens import Tokens
-from fusion.settings import AUTO, Settings
+from fusion.setting_field import AUTO
+from fusion.settings import Settings
 
 KINDS = {"faster_whisper": WHISPER, "llama_cpp": LLM, "piper": VOICE}
 """What the libraries load whose models are in the model table."""

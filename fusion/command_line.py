@@ -20,7 +20,8 @@ from typing import Any, NoReturn, get_type_hints
 import yaml
 
 from fusion import __version__
-from fusion.settings import AUTO, Settings
+from fusion.setting_field import AUTO
+from fusion.settings import Settings
 
 PREFIX = "WHISPERFUSION_"
 FILE_NAME = "whisperfusion.yaml"

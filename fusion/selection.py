@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from fusion.errors import ConfigurationError
 from fusion.model_servers import ModelServer
-from fusion.settings import AUTO, Settings
+from fusion.setting_field import AUTO
+from fusion.settings import Settings
 
 TRANSCRIBERS = {
     "faster_whisper": "whisper_live.transcribers.faster_whisper",

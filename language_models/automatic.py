@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from fusion.errors import ConfigurationError, ModelError
 from fusion.models import cache, lookup
 from fusion.models.llms import LLMS, SPEECH_TOKENS, Llm, LlmChoice, Speed, choose_llm
-from fusion.settings import AUTO, Settings
+from fusion.setting_field import AUTO
+from fusion.settings import Settings
 from language_models.base import LanguageModel
 from language_models.speed import SpeedRecord, SpeedWatch, free_memory, measure
 

@@ -33,7 +33,8 @@ from fusion.errors import ConfigurationError, ModelError
 from fusion.models import lookup
 from fusion.models.llms import LLMS
 from fusion.models.sources import LLM
-from fusion.settings import AUTO, Settings
+from fusion.setting_field import AUTO
+from fusion.settings import Settings
 from fusion.tools import Tool
 from fusion.watchdog import watched
 from language_models.base import (

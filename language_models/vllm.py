@@ -35,7 +35,8 @@ from fusion import tasks
 from fusion.errors import ConfigurationError, ModelError
 from fusion.models.gpu_llms import best_for
 from fusion.selection import first_gpu
-from fusion.settings import AUTO, Settings
+from fusion.setting_field import AUTO
+from fusion.settings import Settings
 from fusion.tools import Tool
 from fusion.watchdog import watched
 from language_models.base import (

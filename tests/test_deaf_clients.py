@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from fusion.messages import Interruption, Message, SpeechEnded
-from fusion.serving.access import AccessPolicy
-from fusion.serving.health import Health
-from fusion.serving.ports import open_port
-from fusion.settings import Settings
-from fusion.status import ServiceStatus
-from tests.running import free_ports
-from tests.test_speech_server import Humming, Running, messages_until, whole_reply
-from tts_service import SpeechServer
+from fusion.messages import Interruption, SpeechEnded
+from tests.test_speech_server import Running, messages_until, serving, whole_reply
 from voices import sending
 from voices.acknowledged import Played, parse_played
 
@@ -34,16 +27,8 @@ SECONDS = 4.1
 async def impatient(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
     """A speech server that waits half a second for a client to read."""
     monkeypatch.setattr(sending, "PATIENCE", 0.2)
-    [port] = free_ports(1)
-    settings = Settings(host="127.0.0.1", speech_port=port, unread_timeout=0.5)
-    reports: list[Message] = []
-    voice = Humming()
-    server = SpeechServer(voice, settings, reports.append)
-    access = AccessPolicy(settings, Health(ServiceStatus()))
-    async with open_port(settings, "speech", access=access, max_size=4096) as handler:
-        handler.set_result(server.handle_connection)
-        yield Running(server, voice, port, reports)
-        server.close()
+    async with serving(unread_timeout=0.5) as running:
+        yield running
 
 
 def deaf(running: Running, key: str | None = "key-a") -> connect:

@@ -115,10 +115,11 @@ class Running:
         return connect(f"ws://127.0.0.1:{self.port}/{query}", max_size=None, proxy=None)
 
 
-@pytest.fixture
-async def running() -> AsyncIterator[Running]:
+@contextlib.asynccontextmanager
+async def serving(**others: Any) -> AsyncIterator[Running]:
+    """A speech server with these settings, and a voice that hums."""
     [port] = free_ports(1)
-    settings = Settings(host="127.0.0.1", speech_port=port)
+    settings = Settings(host="127.0.0.1", speech_port=port, **others)
     reports: list[Message] = []
     voice = Humming()
     server = SpeechServer(voice, settings, reports.append)
@@ -127,6 +128,12 @@ async def running() -> AsyncIterator[Running]:
         handler.set_result(server.handle_connection)
         yield Running(server, voice, port, reports)
         server.close()
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    async with serving() as running:
+        yield running
 
 
 async def whole_reply(socket: ClientConnection) -> float:

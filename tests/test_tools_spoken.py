@@ -13,22 +13,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.tools import TOOLS, ask
-from fusion.models import cache
 from fusion.models.llms import QWEN_1_5B
-from fusion.settings import Settings
 from tests.running import RunningServer
 from tests.test_realtime import person_at, words
 from whisper_live.client.conversation import Server, talk
 from whisper_live.client.events import Notice, ReplyText
 
-FETCHED = cache.is_whole(QWEN_1_5B.model, Settings().cache_folder)
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(
-        not FETCHED, reason=f"{QWEN_1_5B.name} is not here: `make conformance` fetches it"
-    ),
-]
+pytestmark = [pytest.mark.e2e, pytest.mark.mind, pytest.mark.timeout(400)]
 
 # Whether a small model calls by itself hangs on each word of its prompt, which has the time in it:
 # here it has to. How often it does: docs/protocol.md.

@@ -28,7 +28,10 @@ OLD_WORDS = (
 )
 """Words that had another meaning here than in the field, in code, comments and docs alike."""
 
-ALIASES = ("fusion/settings.py", "tests/test_settings.py", "tests/test_vocabulary.py")
+ALIASES = (
+    *("fusion/settings.py", "fusion/model_settings.py"),
+    *("tests/test_settings.py", "tests/test_vocabulary.py"),
+)
 FILES = r"\.(py|md|js|mjs|html|css|sh|yml|txt)$|(^|/)(Makefile|Dockerfile[^/]*)$"
 ELSEWHERE = r"^(CHANGELOG\.md|docs/licences\.md|tests/contracts/|tests/whisper_live_package/)"
 
@@ -37,11 +40,7 @@ def our_texts() -> dict[str, str]:
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.splitlines()
-    ours = [
-        name
-        for name in listed
-        if re.search(FILES, name) and not re.search(ELSEWHERE, name) and name not in ALIASES
-    ]
+    ours = [name for name in listed if re.search(FILES, name) and not re.search(ELSEWHERE, name)]
     return {name: (ROOT / name).read_text() for name in ours if (ROOT / name).is_file()}
 
 
@@ -50,6 +49,7 @@ def places(pattern: str) -> list[str]:
     return [
         f"{name}:{number}: {line.strip()}"
         for name, text in our_texts().items()
+        if name not in ALIASES
         for number, line in enumerate(text.splitlines(), start=1)
         if found.search(line)
     ]

@@ -43,10 +43,12 @@ from wyoming_server.port import WyomingPort
 
 
 @pytest.fixture(scope="module")
-def satellite() -> Iterator[int]:
-    """The Wyoming port of the real program, which has a token and room for two."""
+def satellite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The Wyoming port of the real program, which has a file of tokens and room for two."""
     ports = free_ports(4)
-    flags = ("--wyoming_port", str(ports[3]), "--token", "secret", "--max_clients", "2")
+    tokens = tmp_path_factory.mktemp("wyoming") / "tokens"
+    tokens.write_text("kitchen secret\n")
+    flags = ("--wyoming_port", str(ports[3]), "--token_file", str(tokens), "--max_clients", "2")
     with RunningServer(flags, ports[:3]):
         yield ports[3]
 

@@ -112,7 +112,7 @@ class Reply:
 
 
 @dataclass
-class Reading:
+class ReadAloud:
     """The text of a reply that a client gives, in one piece or in more."""
 
     session: str

@@ -50,7 +50,7 @@ from whisper_live.listener_events import (
     Withdrawn,
 )
 from whisper_live.overlap import OverlapDetector, Verdict
-from whisper_live.replies import Reading
+from whisper_live.replies import ReadAloud
 from whisper_live.session_policy import SessionPolicy
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Session:
         self._shown = False
         self._held: list[Event] = []
         self._interrupting: int | None = None
-        self._reading: Reading | None = None
+        self._reading: ReadAloud | None = None
         self._audio_ended_at: float | None = None
 
     @property
@@ -160,7 +160,7 @@ class Session:
         events: list[Event] = []
         if self._reading is None or self._reading.name != words.name or self._reading.over:
             turn, happened = self._listener.take_turn(now)
-            self._reading = Reading(self.identity, words.name, turn)
+            self._reading = ReadAloud(self.identity, words.name, turn)
             events = [*self._follow(happened, now), *self._answers.read_aloud(turn, now)]
             events += self._client.event("responding", turn, id=words.name)
         for message in self._reading.take(words.text, now, last=words.last):

@@ -38,6 +38,7 @@ from fusion.serving.hosts import loopback_host
 from fusion.serving.limits import Connections, Peer
 from fusion.serving.ports import LimitedListener, open_listeners
 from fusion.serving.tls import loopback_context
+from fusion.serving.tokens import Tokens
 from fusion.settings import Settings
 from whisper_live.client.conversation import Server, ServerFullError
 from wyoming_server.events import LARGEST_LINE, read_event, text_of
@@ -67,9 +68,9 @@ class WyomingPort:
             loopback_host(settings.host),
             settings.transcription_port,
             settings.speech_port,
-            settings.token,
             context=loopback_context(settings),
         )
+        self._tokens = Tokens(settings)
         self._offer: Offer | None = None
 
     @contextlib.asynccontextmanager
@@ -101,21 +102,24 @@ class WyomingPort:
         while self._offer is None:
             if self._links.status.not_ready() is None:
                 try:
-                    self._offer = await look_around(self._server, *names)
+                    self._offer = await look_around(self._server_for(""), *names)
                 except FusionError as error:
                     logger.info("not known yet what Wyoming can offer: %s", error)
             await asyncio.sleep(_LOOK_INTERVAL)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address, _ = _peer(writer)
-        server = replace(self._server, forwarded_for=address)
-        connection = _Connection(self, server, reader, writer)
+        connection = _Connection(self, self._server_for(address), reader, writer)
         try:
             await asyncio.wait_for(connection.run(), self._settings.max_connection_time)
         except (ConnectionError, asyncio.TimeoutError):
             logger.debug("a Wyoming client at %s is gone, or took too long", address)
         finally:
             writer.close()
+
+    def _server_for(self, address: str) -> Server:
+        """Our own ports, for a client at an address, with a token that counts now."""
+        return replace(self._server, token=self._tokens.any(), forwarded_for=address)
 
     def admit(self, writer: asyncio.StreamWriter) -> None:
         """Count a connection whose client has said something. Raises FusionError if it is one too

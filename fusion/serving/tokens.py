@@ -63,7 +63,8 @@ class Tokens:
         return found
 
     def any(self) -> str:
-        """A token for this program's own client; "" where none is needed."""
+        """A token for this program's own clients; "" where none is needed."""
+        self._look()
         return self._named[0][1] if self._named else ""
 
     def _look(self) -> None:

@@ -7,6 +7,7 @@ What an utterance gets does not depend on who is in the batch beside it.
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ _MOST_NEWCOMERS = 16
 """Encoded at once; more take memory, and hardly less time each."""
 
 
-class Stage:
+class Stage(ABC):
     """A batch over one of the models; its subclasses say what goes in and what comes out.
 
     Not safe for several threads.
@@ -133,17 +134,17 @@ class Stage:
             self._blank,
         )
 
+    @abstractmethod
     def _source(self, count: int) -> Any:
         """The encoder's output for the newcomers, [count, source length, width]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _input(self, count: int) -> Any:
         """The decoder's input, [count, width]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _logits(self, x: Any) -> Any:
         """Logits [count, streams * codes] of the decoder's output."""
-        raise NotImplementedError
 
 
 class SemanticStage(Stage):
