@@ -32,7 +32,8 @@ TORCH := $(shell grep -o '^torch==[^ ]*' requirements-torch.txt)
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
-run: models ## start WhisperFusion and say which address to open
+# What a start needs is fetched by the start, which looks first for a model server that is here.
+run: $(RUN_STAMP) ## start WhisperFusion and say which address to open
 	@exec $(VENV)/bin/python main.py $(ARGS)
 
 demo: models ## start it if need be, ask it a spoken question, write reply.wav
